@@ -1,0 +1,42 @@
+"""Turn a container image into the rootfs archive that Concourse CI runs tasks from.
+
+    import ocirootfs
+
+    with ocirootfs.open("ubuntu:17.04") as image:
+        print(image.digest, image.config.env)
+        packed = ocirootfs.pack(image, "s3://images/ubuntu/ubuntu-17.04.tgz")
+        print(packed.stored.location, packed.stored.size)
+
+Nothing here prints; it logs to the logger `ocirootfs`. Errors are `OcirootfsError` and its kinds (`ocirootfs.errors`).
+"""
+
+from __future__ import annotations
+
+from ocirootfs.api import fetch, flatten, metadata, open, pack  # noqa: A004  # ocirootfs.open, as gzip.open
+from ocirootfs.bundle import Layout, Report
+from ocirootfs.entry import Entry, Kind
+from ocirootfs.errors import OcirootfsError
+from ocirootfs.image import Image, Layer
+from ocirootfs.packing import Packed
+from ocirootfs.platform import Platform
+from ocirootfs.reference import Reference
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Entry",
+    "Image",
+    "Kind",
+    "Layer",
+    "Layout",
+    "OcirootfsError",
+    "Packed",
+    "Platform",
+    "Reference",
+    "Report",
+    "fetch",
+    "flatten",
+    "metadata",
+    "open",
+    "pack",
+]

@@ -1,0 +1,168 @@
+"""The library's verbs: what the command line does, for programs.
+
+The edges are imported when they are used: a program that packs a local file loads neither requests nor boto3.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from urllib.parse import quote
+
+from ocirootfs import fetching, flattening, packing
+from ocirootfs.destination import Destination, FileDestination, StreamDestination
+from ocirootfs.exclude import excluder
+from ocirootfs.gzip import DEFAULT_LEVEL
+from ocirootfs.metadata import metadata_json
+from ocirootfs.platform import Platform
+from ocirootfs.source import Source, image_in, local_image
+from ocirootfs.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import requests
+    from mypy_boto3_s3 import S3Client
+
+    from ocirootfs.bundle import Layout
+    from ocirootfs.destination import Stored
+    from ocirootfs.flattening import Visible
+    from ocirootfs.image import Image, Progress
+    from ocirootfs.packing import Compression, Packed
+    from ocirootfs.registry import Registry
+    from ocirootfs.s3url import S3Options
+
+Target: TypeAlias = "str | os.PathLike[str] | BinaryIO | Destination"
+"""A path, `s3://bucket/key` (with a trailing slash: below that, under the default name), an open binary file, or an
+object of one's own that is a `Destination`."""
+
+
+@contextmanager
+def open(  # noqa: A001  # as gzip.open
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    platform: str | Platform | None = None,
+    session: requests.Session | None = None,
+    registry: Registry | None = None,
+    tmpdir: str | None = None,
+) -> Iterator[Image]:
+    """Open an image for as long as the context lasts: manifest and config at once, layers when they are read.
+
+    `source` is a reference (`ubuntu:17.04`), `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
+    the path of one, or a binary file with an archive in it; `-` is standard input. `platform` is `os/arch[/variant]`,
+    by default linux on this machine's architecture. A registry is spoken to through `session` if one is given, with the
+    credentials that docker or podman have saved; a `registry` of one's own (`ocirootfs.registry.Registry`) decides all
+    of that itself. Raises the errors of `ocirootfs.errors`.
+    """
+    wanted = Platform.parse(platform) if isinstance(platform, str) else platform
+    if not isinstance(source, str | os.PathLike):
+        with Spool(tmpdir) as spool:
+            yield image_in(source, wanted, spool)
+        return
+    parsed = Source.parse(source) if isinstance(source, str) else Source("path", os.fspath(source))
+    if parsed.reference is None:
+        with local_image(parsed, wanted, tmpdir) as image:
+            yield image
+        return
+    with nullcontext(registry) if registry else _registry(session) as client:
+        yield replace(client.open(parsed.reference, wanted), again="costly")
+
+
+def _registry(session: requests.Session | None) -> Registry:
+    from ocirootfs.registry import Registry  # noqa: PLC0415  # requests takes longer to load than --help to run
+
+    return Registry(session)
+
+
+def fetch(image: Image, target: Target, *, progress: Progress | None = None) -> Stored:
+    """Write an image as one archive at `target`: an OCI layout that `docker load` takes too (see `fetching.fetch`)."""
+    name = image.reference.name if image.reference else "image"
+    return fetching.fetch(image, destination_for(target, f"{name}.tar"), progress=progress)
+
+
+def pack(  # noqa: PLR0913  # options, by keyword
+    image: Image,
+    target: Target,
+    *,
+    layout: Layout | None = None,
+    compress: Compression = "gzip",
+    level: int = DEFAULT_LEVEL,
+    threads: int | None = None,
+    tmpdir: str | None = None,
+    s3_options: S3Options | None = None,
+    s3_client: S3Client | None = None,
+    progress: Progress | None = None,
+) -> Packed:
+    """Flatten an image into one archive at `target`: the whole of it, or nothing there (see `packing.pack`).
+
+    A bucket is spoken to through `s3_client` if one is given, else through one that is made as `s3_options` say.
+    """
+    name = packing.default_name(image, compress)
+    destination = destination_for(target, name, s3_options=s3_options, s3_client=s3_client, image=image)
+    return packing.pack(
+        image,
+        destination,
+        layout=layout,
+        compress=compress,
+        level=level,
+        threads=threads,
+        tmpdir=tmpdir,
+        progress=progress,
+    )
+
+
+def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = None) -> Visible:
+    """Yield the files of the flattened image, each path once: an `Entry`, and its content piece by piece.
+
+    Non-directories come first, a hard link after the entry that it names; then the directories, children before
+    parents, the root (path `b""`) last. The pieces of one entry are to be read before the next entry is asked for.
+    `exclude` holds glob patterns anchored at the root. The content is proved when the iterator ends, not before.
+    """
+    with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
+        again = packing.readable_twice(image, layers, tmpdir)
+        yield from flattening.flatten(again.layers, hidden, excluded=excluder(exclude))
+        image.finish()
+
+
+def metadata(image: Image) -> bytes:
+    """Return the `metadata.json` that Concourse reads: env, user, entrypoint and cmd, as JSON."""
+    return metadata_json(image.config)
+
+
+def destination_for(
+    target: Target,
+    default_name: str,
+    *,
+    s3_options: S3Options | None = None,
+    s3_client: S3Client | None = None,
+    image: Image | None = None,
+) -> Destination:
+    """Return what writes to `target`; a directory, or a prefix in a bucket, gets an object of the default name."""
+    if isinstance(target, str) and target.startswith("s3://"):
+        return _bucket(target, default_name, s3_options, s3_client, image)
+    if isinstance(target, str | os.PathLike):
+        path = os.fspath(target)
+        inside = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112  # a string
+        return FileDestination(os.path.join(path, default_name) if inside else path)  # noqa: PTH118
+    return target if isinstance(target, Destination) else StreamDestination(target)
+
+
+def _bucket(
+    target: str, default_name: str, options: S3Options | None, client: S3Client | None, image: Image | None
+) -> Destination:
+    from ocirootfs.s3 import S3Destination  # noqa: PLC0415  # boto3 takes longer to load than --help to run
+    from ocirootfs.s3url import S3Options, S3Url  # noqa: PLC0415
+
+    url = S3Url.parse(target)
+    chosen = options or S3Options()
+    if image is not None:
+        chosen = replace(chosen, metadata=_described(image) | dict(chosen.metadata))
+    return S3Destination(url.joined(default_name) if url.is_prefix else url, chosen, client)
+
+
+def _described(image: Image) -> dict[str, str]:
+    """Say in an object's metadata what image it was made of; header values are ASCII, and the image's words are not."""
+    facts = {"image": image.reference, "digest": image.digest, "platform": image.config.platform}
+    return {f"ocirootfs-{name}": quote(str(fact), safe="/:@") for name, fact in facts.items() if fact is not None}

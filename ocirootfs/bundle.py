@@ -1,0 +1,127 @@
+"""The archive: a flattened image as a tar stream, in the layout that its reader wants.
+
+`concourse` is what Concourse's S3 resource unpacks and a task runs in: `metadata.json` first (the resource sniffs the
+first bytes of the tar, and some names look like other file types), the files beside it, then the image below `rootfs/`.
+It has no device nodes (they cannot be made in a user namespace, and GNU tar then fails the whole get) and nothing below
+the top-level `dev`, where the container gets its own. `rootfs` is the files alone, at the top, with everything that tar
+can say of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ocirootfs.entry import Entry, Kind
+from ocirootfs.exclude import excluder
+from ocirootfs.flattening import flatten
+from ocirootfs.metadata import companions, metadata_json
+from ocirootfs.tar import writer
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from ocirootfs.entry import Piece
+    from ocirootfs.flattening import Visible
+    from ocirootfs.image import Image
+    from ocirootfs.spool import Spool
+
+_PREFIX = b"rootfs/"
+_CAPABILITY = b"security.capability"
+_HIGHEST_ID = 65534  # what a worker inside a user namespace of 65,536 ids can map
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What an archive looks like.
+
+    `devices` None means what the layout is used with: dropped for `concourse`, kept for `rootfs`. `exclude` holds glob
+    patterns anchored at the image's root (`exclude.excluder`).
+    """
+
+    kind: Literal["concourse", "rootfs"] = "concourse"
+    exclude: tuple[str, ...] = ()
+    devices: Literal["drop", "keep"] | None = None
+
+    @property
+    def keeps_devices(self) -> bool:
+        """Whether device nodes go into the archive."""
+        return self.devices == "keep" or (self.devices is None and self.kind == "rootfs")
+
+
+@dataclass(slots=True)
+class Report:
+    """What went into an archive and what could not: filled while the archive is made."""
+
+    entries: int = 0
+    devices: list[bytes] = field(default_factory=list)
+    """Paths of device nodes left out."""
+    capabilities: list[bytes] = field(default_factory=list)
+    """Paths of files whose capabilities are lost, because no reader of this layout restores them."""
+    high_ids: list[bytes] = field(default_factory=list)
+    """Paths whose owner or group is over 65534, which some Concourse workers cannot map."""
+
+
+def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: Container[int]) -> Iterator[Piece]:
+    """Yield the tar stream, up to and with its end marker; the bytes depend on the image and the layout alone.
+
+    Contents are slices of read buffers, so each piece is to be used before the next is asked for, or kept alive. Raises
+    what `flatten` raises.
+    """
+    exclude = layout.exclude + (("dev/*",) if layout.kind == "concourse" else ())
+    visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
+    if not layout.keeps_devices:
+        visible = _without_devices(visible, report)
+    if layout.kind == "concourse":
+        yield from _documents(image)
+        yield from _concourse(visible, report)
+    else:
+        yield from _rootfs(visible, report)
+    yield writer.END
+
+
+def _documents(image: Image) -> Iterator[Piece]:
+    documents = [(b"metadata.json", metadata_json(image.config))]
+    documents += companions(image.config, image.digest, image.reference)
+    for name, content in documents:
+        yield writer.gnu_header(Entry(name, Kind.FILE, 0o644, 0, 0, 0, len(content)))
+        yield content
+        yield writer.file_padding(len(content))
+
+
+def _without_devices(visible: Visible, report: Report) -> Visible:
+    """Drop device nodes, and links to them."""
+    dropped: set[bytes] = set()
+    for member in visible:
+        entry = member[0]
+        kind = entry.kind
+        if kind is Kind.CHAR or kind is Kind.BLOCK or (kind is Kind.HARDLINK and entry.link in dropped):
+            dropped.add(entry.path)
+            report.devices.append(entry.path)
+        else:
+            yield member
+
+
+def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:
+    header, padding = writer.gnu_header, writer.file_padding
+    for entry, body in visible:
+        yield header(entry, _PREFIX)
+        if entry.size:
+            yield from body
+            yield padding(entry.size)
+        report.entries += 1
+        if entry.uid > _HIGHEST_ID or entry.gid > _HIGHEST_ID:
+            report.high_ids.append(entry.path)
+        if entry.xattrs and any(name == _CAPABILITY for name, _ in entry.xattrs):
+            report.capabilities.append(entry.path)
+
+
+def _rootfs(visible: Visible, report: Report) -> Iterator[Piece]:
+    for entry, body in visible:
+        if not entry.path:  # a `./` entry would set mode and owner of whatever directory it is unpacked into
+            continue
+        report.entries += 1
+        yield writer.pax_header(entry)
+        if entry.size:
+            yield from body
+            yield writer.file_padding(entry.size)

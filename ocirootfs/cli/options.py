@@ -1,0 +1,165 @@
+"""Options that verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import ocirootfs
+from ocirootfs.errors import UsageError
+from ocirootfs.platform import Platform
+from ocirootfs.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocirootfs.image import Image
+    from ocirootfs.registry import Registry
+    from ocirootfs.registry.credentials import Credentials
+    from ocirootfs.s3url import S3Options
+
+
+def version() -> type[argparse.Action]:
+    """Return the action of --version."""
+
+    class Version(argparse.Action):
+        def __init__(self, option_strings: list[str], dest: str, **_: object) -> None:
+            super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+            print(f"ocirootfs {ocirootfs.__version__}")
+            parser.exit()
+
+    return Version
+
+
+def add_common(words: argparse.ArgumentParser) -> None:
+    """Add what every verb has."""
+    group = words.add_argument_group("messages")
+    group.add_argument("-q", "--quiet", action="store_true", help="errors only, no progress bar")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
+    group.add_argument("--debug", action="store_true", help="-vv, and a traceback with an error")
+
+
+def add_registry(words: argparse.ArgumentParser) -> None:
+    """Add what concerns a registry."""
+    group = words.add_argument_group("registry")
+    group.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: linux on this machine's architecture")
+    group.add_argument(
+        "--creds", metavar="USER[:PASSWORD]", help="credentials, instead of those that docker login saved"
+    )
+    group.add_argument("--password-stdin", action="store_true", help="read the password of --creds from standard input")
+    group.add_argument("--no-creds", action="store_true", help="ask as nobody, whatever was saved")
+    group.add_argument("--authfile", metavar="FILE", help="where credentials are saved, instead of the usual places")
+    group.add_argument(
+        "--plain-http", action="store_true", help="speak HTTP without TLS (a loopback registry may anyway)"
+    )
+    group.add_argument("--insecure", action="store_true", help="do not verify TLS certificates")
+    group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
+    group.add_argument("--timeout", type=float, default=60, metavar="S", help="longest silence, seconds (default: 60)")
+    group.add_argument("--retries", type=int, default=5, metavar="N", help="tries after a failure (default: 5)")
+
+
+def platform(chosen: argparse.Namespace) -> Platform | None:
+    """Return the platform asked for, by option or variable; None if nobody did."""
+    text = chosen.platform or os.environ.get("OCIROOTFS_PLATFORM") or os.environ.get("DOCKER_DEFAULT_PLATFORM")
+    return Platform.parse(text) if text else None
+
+
+@contextmanager
+def opened(text: str, chosen: argparse.Namespace, tmpdir: str | None = None) -> Iterator[Image]:
+    """Open the image that a SOURCE and the options describe."""
+    with (
+        _registry(chosen) if Source.parse(text).reference else nullcontext() as client,
+        ocirootfs.open(text, platform=platform(chosen), registry=client, tmpdir=tmpdir) as image,
+    ):
+        yield image
+
+
+def _registry(chosen: argparse.Namespace) -> Registry:
+    # Only what talks to a registry pays for requests.
+    from ocirootfs.registry import Registry, credentials  # noqa: PLC0415
+
+    find: credentials.Find = credentials.Keychain(authfile=chosen.authfile).find
+    if chosen.no_creds:
+        find = credentials.anonymous
+    elif user := chosen.creds or os.environ.get("OCIROOTFS_USERNAME"):
+        find = credentials.fixed(_credentials(user, chosen))
+    return Registry(
+        credentials=find,
+        plain_http=chosen.plain_http,
+        insecure=chosen.insecure,
+        ca_file=chosen.ca_file,
+        timeout=chosen.timeout,
+        retries=chosen.retries,
+    )
+
+
+def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
+    from ocirootfs.registry.credentials import Credentials  # noqa: PLC0415
+
+    name, colon, password = user.partition(":")
+    if chosen.password_stdin:
+        if sys.stdin.isatty():
+            raise UsageError("--password-stdin reads the password from standard input, which is a terminal")
+        password = sys.stdin.readline().rstrip("\r\n")
+    elif not colon:
+        password = os.environ.get("OCIROOTFS_PASSWORD", "")
+    if not password:
+        raise UsageError(f"no password for '{name}'", hint="give it with --password-stdin or in OCIROOTFS_PASSWORD")
+    return Credentials(name, password, source="--creds")
+
+
+def add_s3(words: argparse.ArgumentParser) -> None:
+    """Add what concerns a bucket; the names are those of the aws command line."""
+    group = words.add_argument_group(
+        "S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)"
+    )
+    group.add_argument("--endpoint-url", metavar="URL", help="of a store that is not AWS (also AWS_ENDPOINT_URL_S3)")
+    group.add_argument("--region", metavar="NAME", help="default: AWS_REGION, the profile's, or us-east-1")
+    group.add_argument("--profile", metavar="NAME", help="of boto3's configuration")
+    group.add_argument("--no-sign-request", action="store_true", help="do not sign requests")
+    group.add_argument("--s3-addressing", choices=("auto", "path", "virtual"), default="auto", help="default: auto")
+    group.add_argument(
+        "--s3-checksums",
+        choices=("auto", "when-supported", "when-required"),
+        default="auto",
+        help="default: when-required as soon as an endpoint is given, because many stores refuse boto3's checksums",
+    )
+    group.add_argument("--part-size", type=size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)")
+    group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
+    group.add_argument("--content-type", default=None, metavar="TYPE", help="default: that of the compression")
+
+
+def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
+    """Return how to reach the bucket that the options describe."""
+    from ocirootfs.s3url import S3Options  # noqa: PLC0415
+
+    return S3Options(
+        endpoint_url=chosen.endpoint_url,
+        region=chosen.region,
+        profile=chosen.profile,
+        no_sign_request=chosen.no_sign_request,
+        addressing=chosen.s3_addressing,
+        checksums=chosen.s3_checksums,
+        ca_file=chosen.ca_file,
+        insecure=chosen.insecure,
+        part_size=chosen.part_size,
+        jobs=chosen.s3_jobs,
+        content_type=chosen.content_type or ("application/gzip" if compress == "gzip" else "application/x-tar"),
+    )
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def size(text: str) -> int:
+    """Read `8MiB`, `8M` or a number of bytes."""
+    digits = text.rstrip("KMGiB")
+    unit = text[len(digits) :].removesuffix("B").removesuffix("i")
+    if not digits.isdigit() or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 8MiB")
+    return int(digits) * _UNITS[unit]

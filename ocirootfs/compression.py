@@ -1,0 +1,189 @@
+"""Decompressing what layers and archives are wrapped in, told apart by their first bytes.
+
+The media type of a layer lies often enough that every container host sniffs instead (containers/storage, containerd and
+moby alike); so does this. Output comes in pieces of bounded size however well the input compresses: an honest layer
+of zeros reaches gzip's 1029:1, so a ratio tells nothing, but no single step may blow up.
+
+A stream may hold several gzip members or zstd frames in a row, as parallel compressors write them, and zstd's
+skippable frames. Zeros after a gzip member are padding; other bytes are ignored as `gunzip` ignores them, since the
+digests of layer and content decide in the end. A stream that stops inside a member or frame is a TruncatedError.
+"""
+
+from __future__ import annotations
+
+import bz2
+import logging
+import lzma
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import zstandard
+from isal import isal_zlib
+
+from ocirootfs.errors import InputError, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger("ocirootfs.compression")
+
+PIECE = 1 << 20
+"""The most bytes that one piece of output holds, but for zstd (see there)."""
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = (bytes([low, 0x2A, 0x4D, 0x18]) for low in range(0x50, 0x60))
+_XZ = b"\xfd7zXZ\0"
+_BZIP2 = (b"BZh%d%b" % (level, start) for level in range(1, 10) for start in (b"1A", b"\x17r"))  # a block's, the end's
+_MAGIC_LENGTH = 6
+
+ZSTD_WINDOW = 1 << 27
+"""The largest window a zstd frame may ask for, in bytes; `zstd --long=31` takes 2 GiB of memory to read."""
+# A four-byte block of a zstd frame may stand for 128 KiB (RFC 8878, 3.1.1.2), and the library hands out all that an
+# input holds at once; two KiB of input bound that to 64 MiB for a bomb, at a tenth of the speed.
+_ZSTD_INPUT = 1 << 11
+
+
+def decompressed(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """Yield the plain bytes of a stream that may be gzip, zstd, xz, bzip2 or none of them.
+
+    `what` names the stream in errors. Raises InputError for a corrupt stream and TruncatedError for a cut one.
+    """
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= _MAGIC_LENGTH:
+            break
+    codec = _codec(head)
+    return codec(_joined(head, source), what) if codec else _joined(head, source)
+
+
+def is_compressed(head: bytes) -> bool:
+    """Tell whether a stream that begins with `head`, six bytes or more, is one that `decompressed` would change."""
+    return _codec(head) is not None
+
+
+def _codec(head: bytes) -> Codec | None:
+    return next((codec for magic, codec in _CODECS if head.startswith(magic)), None)
+
+
+def _joined(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from rest
+
+
+def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    member: Any = isal_zlib.decompressobj(31)
+    fresh = False  # after the end of a member, before the next one's first byte
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if fresh:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                if data[:1] != _GZIP[:1]:
+                    log.debug("%s: bytes after the end of the gzip stream are ignored", what)
+                    yield from _ignored(chunks)
+                    return
+                member, fresh = isal_zlib.decompressobj(31), False
+            try:
+                piece = member.decompress(data, PIECE)
+            except isal_zlib.error as error:  # type: ignore[misc]  # its stub has it as an instance
+                raise InputError(f"{what}: the gzip stream is corrupt ({error})") from None
+            if piece:
+                yield piece
+            fresh = member.eof
+            data = member.unused_data if fresh else member.unconsumed_tail
+    if not fresh:
+        yield from _flushed(member, what)
+
+
+def _flushed(member: Any, what: str) -> Iterator[bytes]:
+    """Get out what the decompressor still holds at the end of its input; it must then be at the end of a member."""
+    while not member.eof:
+        piece = member.decompress(b"", PIECE)
+        if not piece:
+            raise TruncatedError(f"{what}: the gzip stream is cut short")
+        yield piece
+
+
+def _ignored(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Read on and yield nothing, so that whoever hashes the chunks sees them all."""
+    for _ in chunks:
+        pass
+    yield from ()
+
+
+def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    frame = context.decompressobj()
+    begun = False
+    waiting: list[bytes] = []
+    size = 0
+    for part in _sliced(chunks, _ZSTD_INPUT):
+        data = part
+        while data:
+            begun = True
+            try:
+                piece = frame.decompress(data)
+            except zstandard.ZstdError as error:
+                raise InputError(f"{what}: the zstd stream is corrupt or asks for too much memory ({error})") from None
+            waiting.append(piece)
+            size += len(piece)
+            data = b""
+            if frame.eof:
+                data, frame, begun = frame.unused_data, context.decompressobj(), False
+        if size >= PIECE // 4:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if size:
+        yield b"".join(waiting)
+    if begun:
+        raise TruncatedError(f"{what}: the zstd stream is cut short")
+
+
+def _sliced(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), size):
+            yield chunk[at : at + size]
+
+
+def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name: str) -> Iterator[bytes]:
+    """Decompress with one of the standard library's decompressors, stream after stream."""
+    stream = make()
+    begun = False
+    for chunk in chunks:
+        data = chunk if begun else chunk.lstrip(b"\0")  # between streams: padding
+        while data or (begun and not stream.needs_input):
+            begun = True
+            try:
+                piece = stream.decompress(data, PIECE)
+            except (OSError, lzma.LZMAError) as error:
+                raise InputError(f"{what}: the {name} stream is corrupt ({error})") from None
+            if piece:
+                yield piece
+            data = b""
+            if stream.eof:
+                data, stream, begun = stream.unused_data.lstrip(b"\0"), make(), False
+    if begun:
+        raise TruncatedError(f"{what}: the {name} stream is cut short")
+
+
+def _unxz(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    return _standard(chunks, what, lambda: lzma.LZMADecompressor(memlimit=ZSTD_WINDOW), "xz")
+
+
+def _unbzip2(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    return _standard(chunks, what, bz2.BZ2Decompressor, "bzip2")
+
+
+Codec: TypeAlias = "Callable[[Iterable[bytes], str], Iterator[bytes]]"
+_CODECS: tuple[tuple[bytes, Codec], ...] = (
+    (_GZIP, _gunzip),
+    (_ZSTD, _unzstd),
+    *((magic, _unzstd) for magic in _ZSTD_SKIPPABLE),
+    (_XZ, _unxz),
+    *((magic, _unbzip2) for magic in _BZIP2),
+)

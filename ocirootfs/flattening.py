@@ -1,0 +1,361 @@
+"""Flattening: what is visible of an image's layers, in one pass over each, the topmost first.
+
+The theory of operation. A layer says what changed; the layers above it decide what of that is still visible. Each
+layer is a tree of its own (`layertree`), and the trees are stacked as overlayfs stacks them. Going down from the
+topmost layer, one tree remembers what the layers so far have covered. An entry of the next layer is visible unless that
+tree has
+
+- a non-directory or a whiteout at its path or at a parent of it, or
+- an opaque directory above it, or
+- a directory at its path, where it is none.
+
+A visible entry goes out as it is met, with its content still in the read buffer. When the layer ends, its own tree,
+with its whiteouts and opaque directories, is merged into the covering one. Nothing is unpacked, and an ordinary image
+is read once.
+
+Four things cannot go out as they are met:
+
+*Hard links to what a layer above hides.* A hidden file may be the content of a visible name, whose entry comes later in
+its layer and has no content of its own. So the content of a hidden file is kept until its layer ends (`spool`), and the
+first visible link to it becomes the file.
+
+*Hard links to a lower layer, or to a later entry.* They wait for the target, which is what the layers below showed
+before this layer's markers, and go out as soon as it is found: as links to it, or as the file itself if it is hidden.
+
+*Directories.* They go out last, children before parents. Only then are their attributes known (the topmost layer that
+lists one decides), and it is the one order that every extractor restores exactly, since nothing touches a directory
+afterwards.
+
+*A name given twice in one layer.* The last entry counts, but the first may have gone out. `Superseded` is raised then,
+and whoever asked starts over with that layer among `careful`: its headers are read first, to learn which entries do
+not last. Writers that take a layer from a file system never do this, so nobody else pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ocirootfs.entry import Body, Entry, Kind
+from ocirootfs.errors import InputError, LayerError, printable
+from ocirootfs.layertree import (
+    AUFS,
+    COVERED,
+    IMPLIED,
+    Cover,
+    Covered,
+    Deferred,
+    Directory,
+    Inode,
+    LayerTree,
+    Leaf,
+    Link,
+    Node,
+    Place,
+    inode_of,
+    superseded,
+    symlink_target,
+)
+from ocirootfs.tar import reader
+
+if TYPE_CHECKING:
+    from ocirootfs.image import Layer
+    from ocirootfs.spool import Spool
+
+Visible = Iterator[tuple[Entry, Body]]
+Excluded = Callable[[bytes], bool]
+
+
+class Superseded(Exception):  # noqa: N818  # not an error: it asks for another go
+    """A layer gave a name twice, and the entry that does not count has gone out already."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+
+ALWAYS: Container[int] = range(1, 1 << 30)
+"""Every layer is read with care: twice, and never Superseded."""
+
+
+def flatten(
+    layers: Sequence[Layer], spool: Spool, *, excluded: Excluded | None = None, careful: Container[int] = ALWAYS
+) -> Visible:
+    """Yield the visible entries of `layers` (bottom first, as a manifest lists them), each path once.
+
+    First the non-directories, as they are met, a hard link always after the entry it names; then the directories, in
+    post-order, the root (path `b""`) last. Contents are to be read before the next entry is asked for. `excluded` paths
+    are left out with all below them, as if a layer above hid them. The layers whose numbers are in `careful` are read
+    twice. Raises InputError for what no container host accepts, Superseded for a layer that needed care.
+
+    The bytes of a layer are proved when the iterator passes its end: nothing made of them may be published before the
+    iterator is exhausted.
+    """
+    stack = _Stack(spool, excluded)
+    for layer in reversed(layers):
+        try:
+            yield from stack.show(layer, careful=layer.number in careful)
+        except LayerError as error:
+            raise InputError(f"{layer.name}: {error}") from error
+    try:
+        stack.finish()
+    except LayerError as error:
+        raise InputError(error.message) from None
+    yield from stack.directories()
+
+
+class _Stack:
+    """What the layers so far cover, and the links that wait for the layers below."""
+
+    def __init__(self, spool: Spool, excluded: Excluded | None) -> None:
+        self._above = Directory()
+        self._awaited: list[Awaited] = []
+        self._spool = spool
+        self._excluded = excluded
+
+    def show(self, layer: Layer, *, careful: bool) -> Visible:
+        """Yield what is visible of the next layer down, then cover what it covers."""
+        dead = superseded(entry for entry, _ in reader.read(layer.open())) if careful else frozenset()
+        tree = LayerTree(self._cover, _refusing(layer.number))
+        yield from self._entries(tree, layer, dead)
+        tree.apply_markers()
+        deferred: list[Deferred] = []
+        yield from self._bind_within(tree, deferred)
+        yield from self._bind_from_above(tree)
+        self._awaited += [Awaited(layer.name, each) for each in deferred]
+        self._spool.clear()
+        _merge(self._above, tree.root)
+
+    def _entries(self, tree: LayerTree, layer: Layer, dead: frozenset[int]) -> Visible:
+        owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+        excluded = self._excluded
+        for ordinal, (listed, body) in enumerate(reader.read(layer.open())):
+            entry = _portable(listed) if listed.xattrs else listed
+            taken = tree.take(ordinal, entry)
+            if taken is None:
+                continue
+            path, place, node = taken
+            visible = _uncovered(place, path) and ordinal not in dead and not (excluded and excluded(path))
+            if isinstance(node, Link):
+                if visible:
+                    node.shown = True
+                    yield from self._name(node.inode, path)
+            elif visible:
+                node.shown = True
+                owner = entry[2:5]  # mode, uid, gid
+                node.owner = owners.setdefault(owner, owner)
+                node.mtime = entry.mtime
+                yield entry if entry.path is path else entry._replace(path=path), body
+            else:
+                node.entry = entry
+                if entry.size:
+                    node.kept = self._spool.keep(body)
+
+    def _cover(self, path: bytes) -> Cover:
+        """Look up what the layers above have at a directory's path."""
+        node = self._above
+        components = path.split(b"/") if path else []
+        if components and components[0].startswith(AUFS):
+            return COVERED
+        if self._excluded and any(self._excluded(parent) for parent in _parents(components)):
+            return COVERED
+        for component in components:
+            if node.opaque:
+                return COVERED
+            child = node.children.get(component)
+            if not isinstance(child, Directory):
+                return None if child is None else COVERED
+            node = child
+        return COVERED if node.opaque else node
+
+    def _name(self, inode: Inode, path: bytes) -> Visible:
+        """Give an inode the visible name `path`: as a link to its leader, or as the leader itself."""
+        if inode.waiting is not None:
+            inode.waiting.append(path)
+        elif inode.leader is not None:
+            mode, uid, gid = inode.owner
+            yield Entry(path, Kind.HARDLINK, mode, uid, gid, inode.mtime, link=inode.leader), ()
+        else:
+            entry = inode.entry
+            assert entry is not None  # noqa: S101  # what was never shown was kept
+            inode.leader, inode.owner, inode.mtime = path, entry[2:5], entry.mtime
+            yield entry._replace(path=path), self._spool.read(inode.kept) if inode.kept else ()
+
+    def _bind_within(self, tree: LayerTree, left: list[Deferred]) -> Visible:
+        """Bind the links that name a later entry of their layer; those for the layers below are added to `left`."""
+        for deferred in tree.deferred:
+            node = tree.find(deferred.target)
+            inode = _target(node, deferred.target)
+            if inode is None or inode is deferred.inode:
+                left.append(deferred)
+            else:
+                yield from self._bind(deferred.inode, inode)
+
+    def _bind_from_above(self, tree: LayerTree) -> Visible:
+        """Bind the links of the layers above that name what this layer has."""
+        still = []
+        for awaited in self._awaited:
+            inode = awaited.look(tree)
+            if inode is None:
+                still.append(awaited)
+            else:
+                yield from self._bind(awaited.inode, inode)
+        self._awaited = still
+
+    def _bind(self, waiting: Inode, inode: Inode) -> Visible:
+        """Make two inodes one: `waiting`, which is known by its names only, and the one that has been found."""
+        names, waiting.waiting, waiting.bound = waiting.waiting or [], None, inode
+        for name in names:
+            yield from self._name(inode, name)
+
+    def finish(self) -> None:
+        """Refuse links whose target no layer has."""
+        for awaited in self._awaited:
+            raise awaited.missing()
+
+    def directories(self) -> Visible:
+        """Yield all directories, children before parents, in order of their names, the root last."""
+        todo: list[tuple[bytes, Directory, bool]] = [(b"", self._above, False)]
+        while todo:
+            path, directory, entered = todo.pop()
+            if entered:
+                entry = IMPLIED if directory.entry is None or not path else directory.entry
+                yield entry._replace(path=path), ()
+                continue
+            todo.append((path, directory, True))
+            prefix = path + b"/" if path else b""
+            for name in sorted(directory.children, reverse=True):
+                child = directory.children[name]
+                if isinstance(child, Directory) and self._is_shown(prefix + name):
+                    todo.append((prefix + name, child, False))
+
+    def _is_shown(self, path: bytes) -> bool:
+        return not path.startswith(AUFS) and not (self._excluded and self._excluded(path))
+
+
+def _portable(entry: Entry) -> Entry:
+    """Drop the attributes that belong to the host that made the layer.
+
+    `trusted.` is overlayfs's own bookkeeping, which on another host would make a directory opaque (containerd refuses
+    it); SELinux labels are set by the host's policy (containers/storage and umoci drop them).
+    """
+    kept = tuple((k, v) for k, v in entry.xattrs if not k.startswith(b"trusted.") and k != b"security.selinux")
+    return entry._replace(xattrs=kept)
+
+
+def _refusing(number: int) -> Callable[[Leaf], None]:
+    """Return what a layer's tree calls when a name goes: too late if it has been shown."""
+
+    def dropped(leaf: Leaf) -> None:
+        if leaf.shown:
+            raise Superseded(number)
+
+    return dropped
+
+
+def _uncovered(place: Place, path: bytes) -> bool:
+    """Tell whether no layer above has anything in the way of a non-directory at `path`, in `place`."""
+    cover = place.cover
+    if cover is None:
+        return True
+    return isinstance(cover, Directory) and path[len(place.prefix) :] not in cover.children
+
+
+def _parents(components: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield a path and every path above it, the shortest first, the root not."""
+    return (b"/".join(components[:count]) for count in range(1, len(components) + 1))
+
+
+def _target(node: Directory | Leaf | None, path: Sequence[bytes]) -> Inode | None:
+    """Return the inode that a hard link to `path` names; nothing if it is not there."""
+    if isinstance(node, Directory):
+        raise LayerError("a hard link to a directory", path=b"/".join(path))
+    return None if node is None else inode_of(node, b"/".join(path))
+
+
+class Awaited:
+    """A hard link on its way down, looking for what the layers below its own showed at a path.
+
+    Each layer may have the target, may show that there is none, or may say nothing. `_known` counts the leading
+    components that a layer in between has as directories: what a lower one has there instead is hidden by them.
+    """
+
+    def __init__(self, layer: str, deferred: Deferred) -> None:
+        self.inode = deferred.inode
+        self._layer = layer
+        self._target = deferred.target
+        self._known = 0
+
+    def look(self, tree: LayerTree) -> Inode | None:
+        """Look for the target in the next layer down; LayerError if it shows that there is none."""
+        directory = tree.root
+        sealed = directory.opaque
+        for depth, name in enumerate(self._target[:-1]):
+            child = directory.children.get(name)
+            if child is None:
+                break
+            if not isinstance(child, Directory):
+                raise self._blocked(depth, child)
+            directory = child
+            sealed = sealed or directory.opaque
+            self._known = max(self._known, depth + 1)
+        else:
+            child = directory.children.get(self._target[-1])
+            if child is not None and not isinstance(child, Covered):
+                return _target(child, self._target)
+            sealed = sealed or child is not None
+        if sealed:
+            raise self.missing()
+        return None
+
+    def _blocked(self, depth: int, node: Leaf | Covered) -> LayerError:
+        """Say why nothing can be at the target: a parent of it is no directory."""
+        if depth >= self._known and not isinstance(node, Covered) and symlink_target(node) is not None:
+            through = b"/".join(self._target[: depth + 1])
+            # Overlay hosts resolve hard links in the layer being applied alone, and refuse this too.
+            return LayerError(
+                f"a hard link to '{printable(b'/'.join(self._target))}', which a lower layer has behind "
+                f"the symbolic link '{printable(through)}'"
+            )
+        return self.missing()
+
+    def missing(self) -> LayerError:
+        """Return the error for a target that no layer has."""
+        target = printable(b"/".join(self._target))
+        return LayerError(f"a hard link of {self._layer} names '{target}', which is neither in it nor below")
+
+
+def _merge(above: Directory, root: Directory) -> None:
+    """Let the tree of upper layers cover what one more layer covers. The layer's tree is used up."""
+    todo = [(above, root)]
+    while todo:
+        upper, lower = todo.pop()
+        if upper.entry is None:  # implied so far: the layer below may list it, opaque or not
+            upper.entry = lower.entry
+        if upper.opaque:
+            continue
+        upper.opaque = lower.opaque
+        for name, node in lower.children.items():
+            mine = upper.children.get(name)
+            if mine is None:
+                upper.children[name] = _settled(node)
+            elif isinstance(mine, Directory):
+                if isinstance(node, Directory):
+                    todo.append((mine, node))
+                else:
+                    mine.cut()
+
+
+def _settled(node: Node) -> Node:
+    """Forget all that is known of a subtree's non-directories but that they are there."""
+    if not isinstance(node, Directory):
+        return COVERED
+    todo = [node]
+    while todo:
+        children = todo.pop().children
+        for name, child in children.items():
+            if isinstance(child, Directory):
+                todo.append(child)
+            else:
+                children[name] = COVERED
+    return node

@@ -1,0 +1,123 @@
+"""An image: its configuration and its layers, wherever they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from ocirootfs.compression import decompressed
+from ocirootfs.digest import Descriptor, Digest, verified
+from ocirootfs.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ocirootfs.manifest import Config, Manifest
+    from ocirootfs.reference import Reference
+
+Again: TypeAlias = Literal["free", "costly", "never"]
+Progress: TypeAlias = "Callable[[Layer, int], None]"
+"""Hears of each chunk of a layer's stored bytes as it is read: the layer, and how many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of an image: how it is stored, and what it must decompress to.
+
+    `number` counts from 1, the bottom. `size` is that of the blob as stored, in bytes, and `digest` its digest: None
+    where only the diff ID is known (archives of `docker save` before 25). `source` gives the stored bytes; each call
+    starts again at byte 0.
+    """
+
+    number: int
+    diff_id: Digest
+    size: int
+    digest: Digest | None
+    media_type: str
+    source: Callable[[], Iterable[bytes]]
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        digest = self.digest or self.diff_id
+        return f"layer {self.number} ({digest.algorithm}:{digest.hex[:12]})"
+
+    def blob(self) -> Iterator[bytes]:
+        """Yield the stored bytes, proved at their end to be those of size and digest (see `digest.verified`)."""
+        if self.digest is None:
+            return iter(self.source())
+        return verified(self.source(), self.digest, self.size, self.name)
+
+    def open(self) -> Iterator[bytes]:
+        """Yield the layer's tar stream, proved at its end to be that of the diff ID.
+
+        Each call gives the same bytes again. Raises DigestError, TruncatedError or InputError, at the latest when the
+        stream ends: nothing that was made of it may be published before.
+        """
+        plain = decompressed(self.blob(), self.name)
+        if self.digest == self.diff_id:  # stored as it is: one hash proves both
+            return plain
+        return verified(plain, self.diff_id, None, f"{self.name}, decompressed")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What a registry, an OCI layout or an archive holds under one name for one platform.
+
+    `layers` run from the bottom to the top. `manifest` and `reference` are None where the source has none.
+    """
+
+    config: Config
+    layers: tuple[Layer, ...]
+    manifest: Manifest | None = None
+    reference: Reference | None = None
+    finish: Callable[[], None] = lambda: None
+    """To be called after the last layer was read and before anything is published: proves that its source was whole."""
+    again: Again = "free"
+    """What it takes to read a layer a second time: nothing, another download, or it cannot be."""
+
+    @property
+    def digest(self) -> Digest | None:
+        """The manifest's digest, which is what `name@sha256:…` pins."""
+        return self.manifest.digest if self.manifest else None
+
+
+def assemble(
+    manifest: Manifest, config: Config, blob: Callable[[Descriptor], Iterable[bytes]], reference: Reference | None
+) -> Image:
+    """Make an image of a manifest and its config; `blob` gives the stored bytes of a descriptor, from byte 0 a call.
+
+    Raises InputError when the two do not have the same number of layers (image-spec, config.md: diff_ids are "in
+    order from first to last", one for each layer). `history` plays no part.
+    """
+    if len(manifest.layers) != len(config.diff_ids):
+        raise InputError(
+            f"the manifest lists {len(manifest.layers)} layers, but the config {len(config.diff_ids)} diff IDs"
+        )
+    pairs = enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1)
+    layers = tuple(
+        Layer(number, diff_id, found.size, found.digest, found.media_type, _source(blob, found))
+        for number, (found, diff_id) in pairs
+    )
+    return Image(config, layers, manifest, reference)
+
+
+def _source(blob: Callable[[Descriptor], Iterable[bytes]], descriptor: Descriptor) -> Callable[[], Iterable[bytes]]:
+    if descriptor.data is not None:
+        data = descriptor.data
+        return lambda: (data,)
+    return lambda: blob(descriptor)
+
+
+def watched(image: Image, progress: Progress) -> Image:
+    """Return the image with layers that tell `progress` what is read of them."""
+    return replace(image, layers=tuple(_watched(layer, progress) for layer in image.layers))
+
+
+def _watched(layer: Layer, progress: Progress) -> Layer:
+    def source() -> Iterator[bytes]:
+        for chunk in layer.source():
+            progress(layer, len(chunk))
+            yield chunk
+
+    return replace(layer, source=source)

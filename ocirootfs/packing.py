@@ -1,0 +1,170 @@
+"""Packing: an image in, one archive at its destination, or nothing there at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from ocirootfs.bundle import Layout, Report, bundle
+from ocirootfs.errors import UsageError
+from ocirootfs.flattening import ALWAYS, Superseded
+from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
+from ocirootfs.image import watched
+from ocirootfs.replay import replayable
+from ocirootfs.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable
+
+    from ocirootfs.destination import Destination, Stored
+    from ocirootfs.digest import Digest
+    from ocirootfs.entry import Piece
+    from ocirootfs.image import Image, Progress
+
+Compression: TypeAlias = Literal["gzip", "none"]
+
+_BLOCK = 1 << 19  # bytes handed to a destination at a time when nothing compresses them
+_GZIP_SUFFIXES = (".tgz", ".tar.gz")
+# What Concourse's S3 resource recognises by content is gzip, bzip2, zip and tar; a name that says otherwise misleads.
+_OTHER_SUFFIXES = (".zst", ".xz", ".bz2", ".zip", ".tbz2", ".txz", ".tzst")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An archive that has been published: where, from what, and what could not go in."""
+
+    stored: Stored
+    digest: Digest | None
+    report: Report
+
+
+def pack(
+    image: Image,
+    destination: Destination,
+    *,
+    layout: Layout | None = None,
+    compress: Compression = "gzip",
+    level: int = DEFAULT_LEVEL,
+    threads: int | None = None,
+    tmpdir: str | None = None,
+    progress: Progress | None = None,
+) -> Packed:
+    """Flatten `image` into an archive and publish it at `destination`.
+
+    The bytes depend on the image, the layout and the compression alone, not on `threads` (by default as many as cores).
+    `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
+    is read. Published is only after every layer has proved to be what its digests say and the source has proved
+    complete; on any exception, KeyboardInterrupt included, the destination is aborted and the exception goes on.
+    """
+    layout = layout or Layout()
+    try:
+        with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
+            image = _readable_again(image, destination, layers, tmpdir)
+            if progress is not None:
+                image = watched(image, progress)
+            report = _write(image, destination, layout, hidden, _encoder(compress, level, threads or cores()))
+        return Packed(destination.commit(), image.digest, report)
+    except BaseException:
+        destination.abort()
+        raise
+
+
+def _readable_again(image: Image, destination: Destination, spool: Spool, tmpdir: str | None) -> Image:
+    """Keep layers where a second reading may be needed and is not to be had for nothing."""
+    if not destination.restartable:
+        return readable_twice(image, spool, tmpdir)
+    return replayable(image, spool, tmpdir) if image.again == "never" else image
+
+
+def readable_twice(image: Image, spool: Spool, tmpdir: str | None) -> Image:
+    """Return the image with layers that can be read twice: once for what they hold, and once more to write that."""
+    return image if image.again == "free" else replayable(image, spool, tmpdir, readings=2)
+
+
+_Encoder: TypeAlias = "Callable[[Iterable[Piece], Destination], None]"
+
+
+def _write(image: Image, destination: Destination, layout: Layout, spool: Spool, encode: _Encoder) -> Report:
+    """Write the archive, starting over for each layer that turns out to need care."""
+    careful: Container[int] = set() if destination.restartable else ALWAYS
+    while True:
+        report = Report()
+        try:
+            encode(bundle(image, layout, spool, report, careful), destination)
+        except Superseded as again:
+            spool.clear()
+            destination.restart()
+            careful = {again.layer, *(careful if isinstance(careful, set) else ())}
+        else:
+            image.finish()
+            return report
+
+
+def _encoder(compress: Compression, level: int, threads: int) -> _Encoder:
+    """Return what turns tar pieces into the bytes of the archive."""
+
+    def gzipped(pieces: Iterable[Piece], destination: Destination) -> None:
+        with GzipWriter(destination.write, level=level, threads=threads) as writer:
+            for piece in pieces:
+                writer.write(piece)
+            writer.close()
+
+    return gzipped if compress == "gzip" else _plain
+
+
+def _plain(pieces: Iterable[Piece], destination: Destination) -> None:
+    """Write the pieces as they are, many at a time."""
+    waiting: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            destination.write(b"".join(waiting))
+            waiting, size = [], 0
+    destination.write(b"".join(waiting))
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def compression_for(name: str, layout: Layout, *, asked: Compression | None = None) -> Compression:
+    """Return the compression of an archive called `name` (`-` for a stream), unless it is `asked` for.
+
+    Raises UsageError where Concourse's S3 resource would not unpack the result: it runs `gunzip`, which goes by the
+    name, and reads neither xz nor zstd (s3-resource, in/archive.go).
+    """
+    if name.endswith(_OTHER_SUFFIXES):
+        raise UsageError(
+            f"'{name}' has the suffix of a format that is not written", hint="name it .tgz, .tar.gz or .tar"
+        )
+    implied: Compression = "gzip" if name.endswith(_GZIP_SUFFIXES) or layout.kind == "concourse" else "none"
+    if name.endswith(".tar"):
+        implied = "none"
+    chosen = asked or implied
+    if layout.kind == "concourse" and chosen == "gzip" and _breaks_gunzip(name):
+        raise UsageError(
+            f"Concourse would not unpack '{name}': gunzip goes by the name's suffix", hint="name it .tgz or .tar.gz"
+        )
+    return chosen
+
+
+def _breaks_gunzip(name: str) -> bool:
+    return name.endswith(".tar") or (name.startswith("s3://") and not name.endswith(_GZIP_SUFFIXES))
+
+
+def default_name(image: Image, compress: Compression, *, fallback: str = "image") -> str:
+    """Return what an archive is called when nobody says: `ubuntu-17.04.tgz`.
+
+    An image without a tag is told apart by twelve digits of its digest, one without a name is called `fallback`.
+    """
+    reference = image.reference
+    parts = [reference.name if reference else fallback]
+    if reference and reference.tag:
+        parts.append(reference.tag)
+    elif image.digest:
+        parts.append(image.digest.hex[:12])
+    return "-".join(parts) + (".tgz" if compress == "gzip" else ".tar")

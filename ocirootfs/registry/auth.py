@@ -1,0 +1,263 @@
+"""Getting in: what a registry wants to see, and the tokens that its token server gives.
+
+Sources: github.com/distribution/distribution, docs/content/spec/auth (token.md, oauth.md, scope.md); RFC 9110
+section 11. Nothing but `repository:NAME:pull` is ever asked for, whatever scope a challenge names.
+
+A token server is where the registry says it is, which is why it is not believed blindly: it must be https unless
+the registry itself is plain http, no address inside this machine unless the registry is one, and a password goes
+only to the registry's host, to its sibling (auth.docker.io, gitlab.com for registry.gitlab.com), or to a host that
+the caller trusts by name (GHSA-28r5-37g7-p6mp). Any other gets a request without credentials.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from ocirootfs import strictjson
+from ocirootfs.errors import AuthError, InputError, TemporaryError, printable
+from ocirootfs.registry.challenge import Challenge, parse_challenges
+from ocirootfs.registry.complaint import complaint
+from ocirootfs.registry.origin import Origin, address, is_loopback, joined, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ocirootfs.reference import Reference
+    from ocirootfs.registry.credentials import Credentials, Find, Search
+
+log = logging.getLogger("ocirootfs.registry")
+
+CLIENT_ID = "ocirootfs"
+TOKEN_LIMIT = 1 << 20
+_LIFETIME = 60.0  # seconds: token.md's default, and the least that is believed
+_LONGEST = 86400.0
+_EARLY = 5.0  # seconds before its end that a token is renewed
+_VISIBLE = re.compile(r"[!-~]+", re.ASCII)
+# Answers to a POST of servers that know only GET (oauth.md names 404).
+_NO_POST = frozenset([400, 401, 404, 405])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A request to a token server: a GET, or a POST of `form`."""
+
+    url: str
+    authorization: str | None = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+# Sends a request and returns the answer's status and body, of which TOKEN_LIMIT bytes at most.
+Exchange: TypeAlias = "Callable[[TokenRequest], tuple[int, bytes]]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    header: str = field(repr=False)
+    expires: float  # by the monotonic clock
+
+
+class Authorizer:
+    """Knows the Authorization header for each repository, and renews it. Safe for threads."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        find: Find,
+        *,
+        trusted_realms: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._exchange = exchange
+        self._find = find
+        self._trusted = frozenset(host.lower() for host in trusted_realms)
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._passes: dict[tuple[Origin, str], _Pass] = {}
+        self._searches: dict[tuple[str, str], Search] = {}
+
+    def header(self, origin: Origin, reference: Reference) -> str | None:
+        """Return the Authorization that served last for this repository, None before the first challenge."""
+        with self._lock:
+            known = self._passes.get((origin, reference.repository))
+        return known.header if known and self._clock() < known.expires else None
+
+    def answer(self, origin: Origin, reference: Reference, challenges: Sequence[str], stale: str | None) -> str:
+        """Answer a 401's WWW-Authenticate lines with a new Authorization header; AuthError if there is none.
+
+        `stale` is the header that was refused: if another thread has renewed it since, theirs is returned.
+        """
+        with self._lock:
+            known = self.header(origin, reference)
+            if known and known != stale:
+                return known
+            found = _preferred(parse_challenges(challenges), origin)
+            if found.scheme == "bearer":
+                new = self._bearer(origin, reference, found)
+            else:
+                new = _Pass(self._basic(origin, reference), float("inf"))
+            self._passes[origin, reference.repository] = new
+            return new.header
+
+    def search(self, reference: Reference) -> Search:
+        """Return the credentials for `reference`, searched for once."""
+        key = (reference.registry, reference.repository)
+        with self._lock:
+            if key not in self._searches:
+                self._searches[key] = self._find(reference)
+            return self._searches[key]
+
+    def _basic(self, origin: Origin, reference: Reference) -> str:
+        search = self.search(reference)
+        if not search.credentials or not search.credentials.username:
+            raise AuthError(f"{origin} wants a user name and a password", hint=where_to_log_in(reference, search))
+        return _basic(search.credentials)
+
+    def _bearer(self, origin: Origin, reference: Reference, challenge: Challenge) -> _Pass:
+        search = self.search(reference)
+        credentials = search.credentials
+        if credentials and credentials.registry_token:
+            return _Pass(_as_bearer(credentials.registry_token, "the registry token"), float("inf"))
+        realm = _realm(challenge, origin)
+        if credentials and not self._trusts(realm, origin):
+            log.warning("%s is not trusted with the credentials for %s", Origin.of(realm), origin)
+            credentials = None
+        parameters = _parameters(challenge, reference)
+        started = self._clock()
+        status, body = self._ask(realm, parameters, credentials)
+        if status != 200:
+            raise _denied(realm, status, body, reference, search)
+        token, lifetime = _token(body, realm)
+        return _Pass(_as_bearer(token, redacted(realm)), started + lifetime - _EARLY)
+
+    def _ask(self, realm: str, parameters: Mapping[str, str], credentials: Credentials | None) -> tuple[int, bytes]:
+        if credentials and credentials.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token, **parameters}
+            status, body = self._exchange(TokenRequest(realm, form=form))
+            if status not in _NO_POST or not credentials.password:
+                return status, body
+        secret = _basic(credentials) if credentials and credentials.username else None
+        return self._exchange(TokenRequest(_with_query(realm, parameters), secret))
+
+    def _trusts(self, realm: str, origin: Origin) -> bool:
+        host = Origin.of(realm).host
+        return host == origin.host or host in self._trusted or _are_siblings(host, origin.host)
+
+
+def where_to_log_in(reference: Reference, search: Search) -> str:
+    """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""
+    if search.credentials:
+        user = f"user '{printable(search.credentials.username, 60)}'" if search.credentials.username else "a token"
+        said = f"tried as {user} from {search.credentials.source}"
+    else:
+        said = f"no credentials for {reference.registry} in {', '.join(search.places) or 'the usual places'}"
+    return "; ".join((said, *search.troubles))
+
+
+def _preferred(challenges: Sequence[Challenge], origin: Origin) -> Challenge:
+    """Choose Bearer over Basic: it is the narrower right, and the one that anonymous users can get."""
+    for scheme in ("bearer", "basic"):
+        for challenge in challenges:
+            if challenge.scheme == scheme:
+                return challenge
+    if not challenges:
+        raise AuthError(f"{origin} refuses access and does not say how to get it")
+    asked = ", ".join(printable(challenge.scheme, 20) for challenge in challenges[:5])
+    raise AuthError(f"{origin} asks for {asked} authentication; only Basic and Bearer are supported")
+
+
+def _realm(challenge: Challenge, origin: Origin) -> str:
+    """Return the token server's URL if it may be asked at all."""
+    realm = challenge.parameters.get("realm", "")
+    if not realm:
+        raise AuthError(f"{origin} wants a token, but does not say from where")
+    try:
+        url = joined(f"{origin.scheme}://{origin}/", realm)
+        there = Origin.of(url)
+    except TemporaryError as error:
+        raise AuthError(f"{origin} names an impossible token server: {error}") from None
+    within = is_loopback(there.host) and is_loopback(origin.host)  # where plain HTTP is no loss
+    if there.scheme == "http" and origin.scheme != "http" and not within:
+        raise AuthError(f"{origin} names a token server without TLS, {redacted(url)}, which is refused")
+    # A company's registry may have its token server in the company's network, no other registry may.
+    if not origin.is_local and (there.is_local or (_is_private(there) and not _is_private(origin))):
+        raise AuthError(f"{origin} names a token server at a private address, {redacted(url)}, which is refused")
+    return url
+
+
+def _is_private(origin: Origin) -> bool:
+    found = address(origin.host)
+    return found is not None and found.is_private
+
+
+def _are_siblings(one: str, other: str) -> bool:
+    """Tell whether two DNS names share a domain that somebody owns: `auth.docker.io`, `registry-1.docker.io`."""
+    if address(one) or address(other):
+        return False
+    domain = _domain(one)
+    return len(domain) > 1 and domain == _domain(other)
+
+
+def _domain(host: str) -> list[str]:
+    """Return the last two labels, or three where the two look like `co.uk`."""
+    labels = host.split(".")
+    national = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
+    return labels[-3:] if national else labels[-2:]
+
+
+def _parameters(challenge: Challenge, reference: Reference) -> dict[str, str]:
+    service = challenge.parameters.get("service", "")
+    scope = f"repository:{reference.repository}:pull"
+    return {**({"service": service} if service else {}), "scope": scope, "client_id": CLIENT_ID}
+
+
+def _with_query(url: str, parameters: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def _token(body: bytes, realm: str) -> tuple[str, float]:
+    """Return the token and its lifetime in seconds. `issued_at` is not believed: clocks differ, durations do not."""
+    try:
+        fields = strictjson.as_object(strictjson.load(body, "its answer"), "its answer")
+        token = fields.get("token") or fields.get("access_token")
+    except InputError as error:
+        raise AuthError(f"the token server {redacted(realm)} makes no sense: {error}", hint=error.hint) from None
+    if not isinstance(token, str) or not token:
+        raise AuthError(f"the token server {redacted(realm)} gives no token")
+    return token, _lifetime(fields.get("expires_in"))
+
+
+def _lifetime(value: strictjson.Json) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _LIFETIME
+    return float(min(max(value, _LIFETIME), _LONGEST))
+
+
+def _denied(realm: str, status: int, body: bytes, reference: Reference, search: Search) -> AuthError:
+    said = f"{status} {complaint(body)}".strip()
+    if status in {401, 403} and search.credentials:
+        message = f"the token server {redacted(realm)} rejects the credentials for {reference.registry}: {said}"
+    elif status in {401, 403}:
+        message = f"access to {reference} denied: it does not exist or needs a login ({said})"
+    else:
+        message = f"the token server {redacted(realm)} answered {said}"
+    return AuthError(message, hint=where_to_log_in(reference, search))
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.password}"
+    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+
+
+def _as_bearer(token: str, source: str) -> str:
+    if not _VISIBLE.fullmatch(token):  # it would split the header
+        raise AuthError(f"{source} is no token: it holds characters that no header may")
+    return f"Bearer {token}"

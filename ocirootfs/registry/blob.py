@@ -1,0 +1,94 @@
+"""One blob, through any number of connections.
+
+Blobs do not change under their digest, so a broken download goes on where it broke: a closed range (some registries
+answer 416 to an open one) of the registry's own URL, never of the signed one it redirected to, which may have
+expired. What comes is taken only if Content-Range says exactly what was asked for (RFC 9110 section 15.3.7.3).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from ocirootfs.errors import InputError, TemporaryError
+from ocirootfs.registry.netfailure import BrokenError, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ocirootfs.registry.transport import Answer
+
+log = logging.getLogger("ocirootfs.registry")
+
+# A connection that brought this much was worth it: it does not count as a failure.
+_PROGRESS = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)", re.ASCII)
+
+
+class BlobReader:
+    """Reads blobs with `fetch`, which sends one GET with the headers it is given.
+
+    It gives up after `retries` connections in a row that brought less than 1 MiB, and calls `pause` with the number
+    of the attempt before each new one.
+    """
+
+    def __init__(
+        self, fetch: Callable[[Mapping[str, str]], Answer], pause: Callable[[int], None], retries: int
+    ) -> None:
+        self._fetch = fetch
+        self._pause = pause
+        self._retries = retries
+
+    def read(self, size: int, what: str) -> Iterator[bytes]:
+        """Yield exactly `size` bytes; InputError if there are more, or the server announces another number."""
+        position, barren = 0, 0
+        while position < size:
+            start = position
+            try:
+                for chunk in self._connection(start, size, what):
+                    position += len(chunk)
+                    yield chunk
+            except BrokenError as error:
+                barren = 0 if position - start >= _PROGRESS else barren + 1
+                if barren > self._retries:
+                    reason = f"{what}: lost at {position} of {size} bytes, {barren} times in a row: {error}"
+                    raise TemporaryError(reason, hint=error.hint) from error
+                log.warning("%s: lost at %d of %d bytes: %s; resuming", what, position, size, error)
+                self._pause(max(barren, 1))
+
+    def _connection(self, position: int, size: int, what: str) -> Iterator[bytes]:
+        """Yield the bytes from `position` on as far as one connection carries; BrokenError if not to the end."""
+        headers = {"Range": f"bytes={position}-{size - 1}"} if position else {}
+        with self._fetch(headers) as answer:
+            if answer.status == 416:  # it has no ranges after all
+                answer = self._fetch({})  # noqa: PLW2901
+            yield from _rest(answer, position, size, what)
+
+
+def _rest(answer: Answer, position: int, size: int, what: str) -> Iterator[bytes]:
+    """Yield what of this answer lies at or after `position`, and see that it ends at `size`."""
+    with answer:
+        at = _start(answer, position, size, what)
+        for chunk in answer.chunks():
+            fresh = chunk[max(0, position - at) :]
+            at += len(chunk)
+            if at > size:
+                raise InputError(f"{what}: {named(answer.url)} sent more than the {size} bytes announced")
+            if fresh:
+                yield fresh
+        if at < size:
+            raise BrokenError(f"{named(answer.url)} ended the transfer early")
+
+
+def _start(answer: Answer, position: int, size: int, what: str) -> int:
+    """Return the position of the answer's first byte: what was asked for, or 0 from a server without ranges."""
+    if answer.status == 206:
+        match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if not match or (int(match[1]), int(match[2])) != (position, size - 1) or match[3] not in {"*", str(size)}:
+            raise BrokenError(f"{named(answer.url)} sent another range than it was asked for")
+        return position
+    length = answer.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length[:20]) != size:
+        raise InputError(f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced")
+    return 0

@@ -1,0 +1,250 @@
+"""A registry: images by reference, manifests and blobs by digest.
+
+Sources: OCI distribution-spec, "Pull"; RFC 9110 section 14 (ranges). Nothing is believed that a digest or a size can
+prove; blobs are proved by their reader (`digest.verified`), manifests and configs here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ocirootfs.digest import Descriptor, Digest, verified
+from ocirootfs.errors import AuthError, DigestError, InputError, NotFoundError, OcirootfsError, TemporaryError
+from ocirootfs.image import Image, assemble
+from ocirootfs.manifest import (
+    MANIFEST_LIMIT,
+    MANIFEST_TYPES,
+    Config,
+    Index,
+    Manifest,
+    candidates,
+    no_platform,
+    parse_config,
+    parse_manifest,
+)
+from ocirootfs.platform import Platform, rank
+from ocirootfs.registry.auth import TOKEN_LIMIT, Authorizer, TokenRequest, where_to_log_in
+from ocirootfs.registry.blob import BlobReader
+from ocirootfs.registry.credentials import Credentials, Find, Keychain, fixed
+from ocirootfs.registry.netfailure import named
+from ocirootfs.registry.origin import Origin, is_loopback
+from ocirootfs.registry.retry import RetryPolicy
+from ocirootfs.registry.transport import Answer, Request, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import requests
+
+    from ocirootfs.reference import Reference
+
+log = logging.getLogger("ocirootfs.registry")
+
+# Without every one of these, docker-registry 2.8 converts to schema 1 or answers 404 (content negotiation).
+_ACCEPT = ", ".join(MANIFEST_TYPES)
+_DEPTH_LIMIT = 3  # indexes in indexes
+_TRIES = 16  # entries without a platform whose config is asked
+
+
+class Registry:
+    """Pulls images. One object for any number of images and registries; it keeps connections and tokens.
+
+    `session` is a requests.Session of the caller's, for its proxies, adapters and headers; the caller closes it.
+    `credentials` are those for any registry, or a search for them: `Keychain().find`, which looks into the usual
+    places, is the default, `credentials.anonymous` finds none. Plain HTTP is
+    spoken to loopback hosts that have no TLS, and to every host with `plain_http`. `timeout` and `max_wait` are
+    seconds: the longest silence, and the longest wait that a server may demand.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a choice of its own, and has a default
+        self,
+        session: requests.Session | None = None,
+        *,
+        credentials: Credentials | Find | None = None,
+        plain_http: bool = False,
+        insecure: bool = False,
+        ca_file: Path | str | None = None,
+        timeout: float = 60.0,
+        retries: int = 5,
+        max_wait: float = 60.0,
+        trusted_realms: Sequence[str] = (),
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._retries = retries
+        policy = RetryPolicy(retries, max_wait)
+        self._transport = Transport(
+            session, insecure=insecure, ca_file=ca_file, timeout=timeout, policy=policy, sleep=sleep
+        )
+        if credentials is None:
+            credentials = Keychain().find
+        find = fixed(credentials) if isinstance(credentials, Credentials) else credentials
+        self._authorizer = Authorizer(self._exchange, find, trusted_realms=trusted_realms, clock=monotonic)
+        self._plain_http = plain_http
+        self._origins: dict[str, Origin] = {}
+
+    def close(self) -> None:
+        """Close the connections; iterators of blobs end with an error."""
+        self._transport.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, reference: Reference, platform: Platform | None = None) -> Image:
+        """Return the image that `reference` names, for `platform` or else for linux on this machine.
+
+        Its layers are downloaded when they are read. Raises NotFoundError, also if there is none for the platform;
+        AuthError, TemporaryError, and InputError for what is no image.
+        """
+        wanted = platform or Platform.default()
+        found = self.manifest(reference)
+        if isinstance(found, Manifest):
+            config = self._config(reference, found)
+            _check_platform(reference, config, wanted, explicit=platform is not None)
+        else:
+            found, config = self._choose(reference, found, wanted)
+        return assemble(found, config, lambda descriptor: self.blob(reference, descriptor), reference)
+
+    def manifest(self, reference: Reference, entry: Descriptor | None = None) -> Manifest | Index:
+        """Fetch the manifest or index that `reference` names, or the one that `entry` of its index describes.
+
+        A digest, the reference's or the entry's, is checked. Docker-Content-Digest is not believed.
+        """
+        pinned = reference.with_digest(entry.digest) if entry else reference
+        what = str(pinned)
+        url = f"{self._base(reference)}/manifests/{pinned.target}"
+        answer = self._get(reference, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT)
+        if answer.status == 404 and entry:
+            where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
+            raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
+        _demand_success(answer, what)
+        if pinned.digest:
+            actual = Digest.of(answer.body, pinned.digest.algorithm)
+            if actual != pinned.digest:
+                raise DigestError(f"the manifest of {what}", expected=pinned.digest, actual=actual)
+        media_type = entry.media_type if entry else answer.headers.get("Content-Type")
+        return parse_manifest(answer.body, media_type, what)
+
+    def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+        """Yield the bytes of a blob of `reference`, as stored, exactly `descriptor.size` of them.
+
+        A broken connection is resumed where it broke. The digest is the caller's to check. Raises NotFoundError,
+        AuthError, TemporaryError, or InputError if the registry has another number of bytes.
+        """
+        what = f"blob {descriptor.digest} of {reference}"
+        url = f"{self._base(reference)}/blobs/{descriptor.digest}"
+
+        def fetch(headers: Mapping[str, str]) -> Answer:
+            answer = self._get(reference, url, what, headers)
+            if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
+                _demand_success(answer, what)
+            return answer
+
+        return BlobReader(fetch, self._transport.pause, self._retries).read(descriptor.size, what)
+
+    def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
+        """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
+        for manifest, certain in self._offers(reference, index, wanted, _DEPTH_LIMIT):
+            config = self._config(reference, manifest)
+            if rank(wanted, config.platform) is not None:
+                return manifest, config
+            if certain:
+                log.warning("%s: its config is for %s, not %s", reference, config.platform, wanted)
+                return manifest, config
+        raise no_platform(index, wanted, str(reference))
+
+    def _offers(
+        self, reference: Reference, index: Index, wanted: Platform, depth: int
+    ) -> Iterator[tuple[Manifest, bool]]:
+        """Yield the manifests that may serve, best first, and whether the index itself says that they do."""
+        for entry in candidates(index, wanted)[:_TRIES]:
+            found = self.manifest(reference, entry)
+            if isinstance(found, Manifest):
+                yield found, entry.platform is not None
+            elif depth == 0:
+                raise InputError(f"{reference}: indexes within indexes, more than {_DEPTH_LIMIT} deep")
+            else:
+                yield from self._offers(reference, found, wanted, depth - 1)
+
+    def _config(self, reference: Reference, manifest: Manifest) -> Config:
+        descriptor, what = manifest.config, f"the config of {reference}"
+        stored = self.blob(reference, descriptor) if descriptor.data is None else (descriptor.data,)
+        raw = b"".join(verified(stored, descriptor.digest, descriptor.size, what))
+        return parse_config(raw, what)
+
+    def _base(self, reference: Reference) -> str:
+        origin = self._origin(reference.api_host)
+        return f"{origin.scheme}://{origin}/v2/{reference.repository}"
+
+    def _origin(self, host: str) -> Origin:
+        """Decide between https and http: http only if told to, or to a loopback host that has no TLS."""
+        if host not in self._origins:
+            secure = Origin.of(f"https://{host}")
+            plain = self._plain_http or (is_loopback(secure.host) and not self._transport.speaks_https(host))
+            self._origins[host] = Origin.of(f"http://{host}") if plain else secure
+        return self._origins[host]
+
+    def _get(
+        self, reference: Reference, url: str, what: str, headers: Mapping[str, str], limit: int | None = None
+    ) -> Answer:
+        """Send a GET, and once more with a new Authorization if the registry (not a redirect's target) says 401."""
+        origin = self._origin(reference.api_host)
+        authorization = self._authorizer.header(origin, reference)
+        request = Request("GET", url, what, authorization, headers, limit=limit)
+        answer = self._transport.send(request)
+        if answer.status == 401 and not answer.redirected:
+            challenges = answer.challenges or self._ping(origin)
+            authorization = self._authorizer.answer(origin, reference, challenges, authorization)
+            answer = self._transport.send(replace(request, authorization=authorization))
+        if answer.status in {401, 403}:
+            raise self._refused(reference, answer, what)
+        return answer
+
+    def _ping(self, origin: Origin) -> tuple[str, ...]:
+        """Ask for the challenge at the API's root: some registries give it nowhere else."""
+        answer = self._transport.send(
+            Request("GET", f"{origin.scheme}://{origin}/v2/", str(origin), limit=MANIFEST_LIMIT)
+        )
+        return () if answer.redirected else answer.challenges
+
+    def _exchange(self, request: TokenRequest) -> tuple[int, bytes]:
+        method, what = "POST" if request.form else "GET", "the token server"
+        answer = self._transport.send(
+            Request(method, request.url, what, request.authorization, form=request.form, limit=TOKEN_LIMIT)
+        )
+        return answer.status, answer.body
+
+    def _refused(self, reference: Reference, answer: Answer, what: str) -> OcirootfsError:
+        if answer.redirected:  # a signed URL that is no longer valid, or a clock that is wrong: not our credentials
+            return TemporaryError(f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}")
+        search = self._authorizer.search(reference)
+        if search.credentials:
+            message = f"access to {reference} denied: {answer.complaint}"
+        else:
+            message = f"access to {reference} denied: it does not exist or needs a login ({answer.complaint})"
+        return AuthError(message, hint=where_to_log_in(reference, search))
+
+
+def _demand_success(answer: Answer, what: str) -> None:
+    if answer.status == 404 or (answer.status == 410 and not answer.redirected):
+        raise NotFoundError(f"{what}: not found ({answer.complaint})")
+    if answer.status not in {200, 206}:
+        answer.close()
+        kind = OcirootfsError if 400 <= answer.status < 500 else TemporaryError
+        raise kind(f"{what}: {named(answer.url)} answered {answer.complaint}")
+
+
+def _check_platform(reference: Reference, config: Config, wanted: Platform, *, explicit: bool) -> None:
+    """Compare an image that comes alone with what is wanted: a warning unless somebody asked for that platform."""
+    if rank(wanted, config.platform) is not None or config.platform.architecture == "unknown":
+        return
+    if explicit:
+        raise NotFoundError(f"{reference}: no image for {wanted}; it is for {config.platform} alone")
+    log.warning("%s is for %s, not for this machine's %s", reference, config.platform, wanted)

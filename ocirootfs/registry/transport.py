@@ -1,0 +1,305 @@
+"""HTTP for the registry: one request and one answer, with everything between them decided here.
+
+requests is used for its connections, proxies and certificates only. It would follow redirects by reading their whole
+bodies, replace our Authorization by one of ~/.netrc, hand that to the redirect's target, and undo Content-Encoding
+under a digest; so each hop is a call of its own, with credentials for the exact origin or none. No other file
+imports requests.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import logging
+import random
+import time
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import requests
+import requests.adapters
+import requests.auth
+import urllib3
+
+from ocirootfs.errors import InputError, OcirootfsError, TemporaryError, printable
+from ocirootfs.registry.complaint import complaint
+from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
+from ocirootfs.registry.origin import Origin, next_hop, redacted
+from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
+from ocirootfs.registry.trust import tls
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+log = logging.getLogger("ocirootfs.registry")
+
+# read1 hands over what has arrived: with read(), urllib3 throws a full block's worth away when a connection breaks.
+BLOCK = 256 << 10
+_ERROR_LIMIT = 64 << 10
+_CONNECT_TIMEOUT = 10.0
+_HOPS = 10
+_PATIENCE = RetryPolicy()
+_REDIRECTS = frozenset([301, 302, 303, 307, 308])
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `what` names the matter in messages; `authorization` is for the origin of `url` alone.
+
+    With a `limit` the body of a good answer is read at once, and may have that many bytes.
+    """
+
+    method: str
+    url: str
+    what: str
+    authorization: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose headers have come. It holds a connection until `close`, unless the body is in `body`."""
+
+    status: int
+    url: str
+    redirected: bool  # to another origin, whose challenges are not to be answered
+    headers: Mapping[str, str]
+    challenges: tuple[str, ...]
+    body: bytes
+    response: requests.Response = field(repr=False)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body as sent, in pieces of at most 256 KiB as they arrive; BrokenError when it breaks.
+
+        A body without Content-Length that is cut ends like a whole one: the caller knows the size.
+        """
+        try:
+            while chunk := self.response.raw.read1(BLOCK, decode_content=False):
+                yield chunk
+        except _FAILURES as error:
+            raise translated(error, self.url) from error
+
+    def close(self) -> None:
+        """Drop the connection, with whatever is still to come."""
+        self.response.close()
+
+    @property
+    def complaint(self) -> str:
+        """The status, and what the server says about it."""
+        said = complaint(self.body)
+        return f"{self.status} {said}" if said else str(self.status)
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Transport:
+    """Sends requests; every failure comes out as an OcirootfsError without secrets.
+
+    `timeout` is the longest silence in seconds. `insecure` accepts any certificate, `ca_file` adds authorities to the
+    system's; both and the environment's proxies (HTTPS_PROXY, NO_PROXY) hold for a given `session` too, whose
+    adapters are left as they are. `sleep`, `clock` (Unix time) and `jitter` (0 to 1) are for tests.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session | None = None,
+        *,
+        insecure: bool = False,
+        ca_file: Path | str | None = None,
+        timeout: float = 60.0,
+        policy: RetryPolicy = _PATIENCE,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._verify: bool | str | None = False if insecure else None
+        self._owned = session is None
+        if session is None:
+            session = _session(tls(insecure=insecure, ca_file=ca_file))
+        elif ca_file and not insecure:
+            self._verify = str(ca_file)
+        self._session = session
+        self._timeout = (min(_CONNECT_TIMEOUT, timeout), timeout)
+        self._policy = policy
+        self._sleep, self._clock, self._jitter = sleep, clock, jitter
+        self._agent = _user_agent()
+
+    def send(self, request: Request) -> Answer:
+        """Send `request` until the answer is one that a repetition would not change, and return it, errors too.
+
+        The bodies of errors are in `Answer.body`, as those of good answers are if `limit` is set; InputError if one
+        is larger than that. Raises TemporaryError when patience ends.
+        """
+        demanded = 0.0  # seconds of patience that servers have had
+        for attempt in count(1):
+            wait = self._policy.delay(attempt, self._jitter())
+            try:
+                answer = self._once(request)
+            except BrokenError as error:
+                problem: TemporaryError = error
+            else:
+                if answer.status not in RETRIED_STATUSES:
+                    return answer
+                problem = _overloaded(answer, request.what)
+                asked = self._demanded(answer, attempt)
+                if asked is not None:
+                    demanded, wait = demanded + asked, asked
+            if attempt > self._policy.retries or not self._policy.accepts(demanded):
+                raise TemporaryError(str(problem), hint=problem.hint) from problem
+            log.warning("%s; retrying in %.1f s (%d/%d)", problem, wait, attempt, self._policy.retries)
+            self._sleep(wait)
+        raise AssertionError  # count() does not end
+
+    def close(self) -> None:
+        """Close the connections, unless the session is the caller's."""
+        if self._owned:
+            self._session.close()
+
+    def pause(self, attempt: int) -> None:
+        """Sleep as long as repetition number `attempt` is due."""
+        self._sleep(self._policy.delay(attempt, self._jitter()))
+
+    def speaks_https(self, host: str) -> bool:
+        """Find out whether `host[:port]` has TLS; for loopback only, where plain HTTP is no loss."""
+        request = Request("GET", f"https://{host}/v2/", host)
+        try:
+            self._call(request, request.url).close()
+        except _FAILURES as error:
+            return not is_plain(error)
+        return True
+
+    def _once(self, request: Request) -> Answer:
+        """Follow redirects to the answer, without patience."""
+        url = request.url
+        for _ in range(_HOPS + 1):
+            try:
+                response = self._call(request, url)
+            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+                raise TemporaryError(f"{request.what}: cannot send a request to '{redacted(url)}'") from None
+            except _FAILURES as error:
+                raise translated(error, url) from error
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return _answer(request, response, url)
+            response.close()  # its body is never read: it may be endless
+            if request.form is not None:
+                raise TemporaryError(f"{request.what}: {Origin.of(url)} redirects a request that holds a secret")
+            url = next_hop(url, location)
+            log.debug("%s: redirected to %s", request.what, redacted(url))
+        raise TemporaryError(f"{request.what}: {Origin.of(request.url)} redirected more than {_HOPS} times")
+
+    def _call(self, request: Request, url: str) -> requests.Response:
+        own = Origin.of(url) == Origin.of(request.url)
+        headers: dict[str, Any] = {
+            "User-Agent": self._agent,
+            "Accept-Encoding": "identity",  # a digest is over the bytes as stored
+            **request.headers,
+            "Authorization": request.authorization if own else None,  # None: not even the session's own
+        }
+        prepared = self._session.prepare_request(
+            requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten())
+        )
+        settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=self._verify, cert=None)
+        # Not Session.send: even without allow_redirects that reads a redirect's body to its end, into memory.
+        return self._session.get_adapter(url).send(prepared, timeout=self._timeout, **settings)
+
+    def _demanded(self, answer: Answer, attempt: int) -> float | None:
+        """Return the seconds that the server asks us to wait; infinity when waiting is known to be useless."""
+        wanted = retry_after(answer.headers.get("Retry-After"), self._clock())
+        if answer.status != 429 or wanted is not None:
+            return wanted
+        # Docker Hub's window is six hours: an exhausted one is not outlasted by a few attempts.
+        exhausted = answer.headers.get("ratelimit-remaining", "").partition(";")[0].strip() == "0"
+        return float("inf") if exhausted or attempt > 2 else None
+
+
+class _AsWritten(requests.auth.AuthBase):
+    """Leaves Authorization alone; without any `auth`, requests would look into ~/.netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connects with our own trust store, through proxies as well."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=16, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        return super().proxy_manager_for(*args, **options, ssl_context=self._context)
+
+
+def _answer(request: Request, response: requests.Response, url: str) -> Answer:
+    challenges = tuple(response.raw.headers.getlist("WWW-Authenticate"))
+    redirected = Origin.of(url) != Origin.of(request.url)
+    answer = Answer(response.status_code, url, redirected, response.headers, challenges, b"", response)
+    good = response.status_code < 300
+    if good and request.limit is None:
+        return answer
+    with answer:
+        body = _bounded(answer, request.limit or 0, request.what) if good else _start(answer)
+    return replace(answer, body=body)
+
+
+def _bounded(answer: Answer, limit: int, what: str) -> bytes:
+    body = bytearray()
+    for chunk in answer.chunks():
+        body += chunk
+        if len(body) > limit:
+            raise InputError(f"{what}: the answer of {named(answer.url)} is larger than {limit} bytes")
+    return bytes(body)
+
+
+def _start(answer: Answer) -> bytes:
+    """Read an error's body as far as it is of interest; that it breaks as well is not."""
+    body = bytearray()
+    try:
+        for chunk in answer.chunks():
+            body += chunk
+            if len(body) > _ERROR_LIMIT:
+                break
+    except OcirootfsError as error:
+        log.debug("the error message is cut: %s", error)
+    return bytes(body[:_ERROR_LIMIT])
+
+
+def _overloaded(answer: Answer, what: str) -> TemporaryError:
+    host = named(answer.url)
+    wanted = answer.headers.get("Retry-After")
+    later = f"; retry after {printable(wanted, 40)}" + (" s" if wanted.isdigit() else "") if wanted else ""
+    if answer.status != 429:
+        return TemporaryError(f"{what}: {host} answered {answer.complaint}{later}")
+    remaining = answer.headers.get("ratelimit-remaining")
+    left = f" ({printable(remaining, 20)} pulls left)" if remaining else ""
+    hint = "log in, or try again later: anonymous pulls have the lowest limit"
+    return TemporaryError(f"{what}: {host} limits the rate of pulls{left}: {answer.complaint}{later}", hint=hint)
+
+
+def _session(context: ssl.SSLContext) -> requests.Session:
+    session = requests.Session()
+    session.mount("https://", _Adapter(context))
+    session.mount("http://", _Adapter(context))
+    return session
+
+
+def _user_agent() -> str:
+    try:
+        version = importlib.metadata.version("ocirootfs")
+    except importlib.metadata.PackageNotFoundError:
+        version = "0"
+    return f"ocirootfs/{version} python-requests/{requests.__version__}"

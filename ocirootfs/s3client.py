@@ -1,0 +1,251 @@
+"""The only module that imports boto3: clients, and what their exceptions mean.
+
+Sources: botocore's Config reference; AWS SDKs and Tools Reference Guide ("Data Integrity Protections for Amazon S3",
+"Service-specific endpoints"); Amazon S3 API Reference, "Error responses".
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+import botocore
+import botocore.session
+from botocore import exceptions as boto
+from botocore.config import Config
+
+from ocirootfs.errors import (
+    AuthError,
+    DestinationError,
+    NotFoundError,
+    OcirootfsError,
+    TemporaryError,
+    UsageError,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mypy_boto3_s3 import S3Client
+
+    from ocirootfs.s3url import S3Options, S3Url
+
+_ATTEMPTS = 10
+_CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validation")
+
+
+def make_client(options: S3Options) -> S3Client:
+    """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
+
+    Makes no connection. Raises UsageError for a profile or a setting that boto3 refuses.
+    """
+    try:
+        session = botocore.session.Session(profile=options.profile)
+        return _client(session, options)
+    except (boto.BotoCoreError, ValueError) as error:
+        raise UsageError(f"cannot set up S3: {printable(str(error))}") from error
+
+
+def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
+    region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
+    maker = boto3.session.Session(botocore_session=session, region_name=region)
+    verify = False if options.insecure else options.ca_file
+    config = _config(session, options)
+    client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
+    if options.checksums == "auto":
+        settings: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # unknown to the type stubs
+        amazon = maker.client("s3", config=Config(**settings))
+        quiet = _unconfigured(session, dict.fromkeys(_CHECKSUM_SETTINGS, "when_required"))
+        # Since boto3 1.36 every upload carries a CRC, over TLS as a chunked trailer, which Ceph, older MinIO and
+        # others refuse (boto3 issues 4392, 4398). Whoever names an endpoint most likely has such a store.
+        if quiet and client.meta.endpoint_url != amazon.meta.endpoint_url:
+            config = config.merge(Config(**quiet))
+            client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
+    client.meta.events.register_first("needs-retry.s3", _never_retry_a_certificate)
+    return client
+
+
+def _config(session: botocore.session.Session, options: S3Options) -> Config:
+    settings: dict[str, Any] = {
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        "max_pool_connections": options.jobs + 2,
+        "retries": _unconfigured(
+            session,
+            {"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+            {"total_max_attempts": "max_attempts", "mode": "retry_mode"},
+        ),
+    }
+    if options.addressing != "auto":
+        settings["s3"] = {"addressing_style": options.addressing}
+    if options.checksums != "auto":
+        settings |= dict.fromkeys(_CHECKSUM_SETTINGS, options.checksums.replace("-", "_"))
+    if options.no_sign_request:
+        settings["signature_version"] = botocore.UNSIGNED
+    return Config(**settings)
+
+
+def _unconfigured(
+    session: botocore.session.Session, wanted: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what of `wanted` neither the environment nor the profile has a say in.
+
+    A Config outranks both. `names` are those that the profile uses where they differ from the Config's.
+    """
+    profile = session.get_scoped_config()
+
+    def configured(setting: str) -> bool:
+        name = (names or {}).get(setting, setting)
+        return name in profile or f"AWS_{name.upper()}" in os.environ
+
+    return {setting: value for setting, value in wanted.items() if not configured(setting)}
+
+
+def _never_retry_a_certificate(caught_exception: BaseException | None = None, **_: object) -> None:
+    """Raise at once what ten attempts over a minute would not change."""
+    if caught_exception is not None and _certificate_fault(caught_exception):
+        raise caught_exception
+
+
+class ExistsError(DestinationError):
+    """There is an object at that key, and it was not to be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """What a bucket says of one object: its size in bytes, its ETag without quotes, and the metadata it came with."""
+
+    size: int
+    etag: str | None
+    version_id: str | None
+    metadata: Mapping[str, str]
+
+
+def head(client: S3Client, url: S3Url) -> S3Object | None:
+    """Look at the object at `url`; None if there is none (or no such bucket: a HEAD cannot tell)."""
+    try:
+        with translated(url, "look at"):
+            found = client.head_object(Bucket=url.bucket, Key=url.key)
+    except NotFoundError:
+        return None
+    return S3Object(
+        found["ContentLength"], found.get("ETag", "").strip('"') or None, found.get("VersionId"), found["Metadata"]
+    )
+
+
+@contextmanager
+def translated(url: S3Url, doing: str) -> Iterator[None]:
+    """Turn what botocore raises into our errors; `doing` is a verb for `url`.
+
+    The text holds the store's code and message, never botocore's own text, which can hold a signed URL.
+    """
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _refusal(url, doing, error) from error
+    except boto.BotoCoreError as error:
+        raise _no_answer(url, doing, error) from error
+
+
+_CHECKSUM_HINT = "a store that does not know boto3's checksums needs '--s3-checksums when-required'"
+_TEMPORARY = (TemporaryError, None)
+
+# Codes whose status alone would mislead, or of which there is more to say.
+_KNOWN: Mapping[str, tuple[type[OcirootfsError], str | None]] = {
+    "NoSuchBucket": (NotFoundError, "create the bucket, or check --endpoint-url and --region"),
+    "AccessDenied": (AuthError, "the credentials need s3:PutObject and s3:AbortMultipartUpload for this key"),
+    "InvalidAccessKeyId": (AuthError, "check AWS_ACCESS_KEY_ID: this store does not know it"),
+    "SignatureDoesNotMatch": (AuthError, "check AWS_SECRET_ACCESS_KEY"),
+    "ExpiredToken": (AuthError, "the session has ended: get new credentials"),
+    "InvalidToken": (AuthError, "check AWS_SESSION_TOKEN"),
+    "RequestTimeTooSkewed": (AuthError, "this machine's clock is off by more than 15 minutes: set it"),
+    "AuthorizationHeaderMalformed": (AuthError, "check --region"),
+    "PermanentRedirect": (DestinationError, "the bucket is in another region: check --region"),
+    "PreconditionFailed": (ExistsError, "the object exists, and replacing it was ruled out"),
+    "ConditionalRequestConflict": (TemporaryError, "another upload to this key is under way"),
+    "MissingContentLength": (DestinationError, _CHECKSUM_HINT),
+    "NotImplemented": (DestinationError, _CHECKSUM_HINT),
+    "NoSuchUpload": (TemporaryError, "somebody, or a lifecycle rule, removed the upload"),
+    "BadDigest": (TemporaryError, "the bytes were altered on the way"),
+    "OperationAborted": _TEMPORARY,
+    "RequestTimeout": _TEMPORARY,
+    "SlowDown": _TEMPORARY,
+    "Throttling": _TEMPORARY,
+    "InternalError": _TEMPORARY,
+}
+
+
+def _refusal(url: S3Url, doing: str, error: boto.ClientError) -> OcirootfsError:
+    answer = error.response.get("Error", {})
+    code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind, hint = _KNOWN.get(code) or (_by_status(status), None)
+    said = ": ".join(filter(None, (printable(code, 60), printable(message.rstrip(". ")))))
+    return kind(f"cannot {doing} {url}: {said or status}", hint=hint)
+
+
+def _by_status(status: int) -> type[OcirootfsError]:
+    if status in (401, 403):
+        return AuthError
+    if status == 404:
+        return NotFoundError
+    if status in (408, 429, 500, 502, 503, 504):
+        return TemporaryError
+    return DestinationError
+
+
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+)
+
+
+def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsError:
+    if isinstance(error, _NO_CREDENTIALS):
+        return AuthError(
+            f"cannot {doing} {url}: no usable credentials were found",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request",
+        )
+    if fault := _certificate_fault(error):
+        return TemporaryError(
+            f"cannot {doing} {url}: the store's certificate is not trusted: {printable(fault.verify_message)}",
+            hint="--ca-file names the authority that signed it",
+        )
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
+        return TemporaryError(f"cannot {doing} {url}: {_root_cause(error)}")
+    return UsageError(f"cannot {doing} {url}: {printable(str(error))}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and what lies beneath it; botocore and urllib3 keep that in three places."""
+    seen: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        cause = queue.pop(0)
+        if not isinstance(cause, BaseException) or cause in seen:
+            continue
+        seen.append(cause)
+        yield cause
+        kept = getattr(cause, "kwargs", {})
+        queue += [kept.get("error"), getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+
+
+def _certificate_fault(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
+
+
+def _root_cause(error: BaseException) -> str:
+    """Name the operating system's reason, or else botocore's kind of trouble; neither holds a URL."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.strerror:
+            return printable(cause.strerror)
+    return f"the connection failed ({type(error).__name__})"

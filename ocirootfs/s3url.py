@@ -1,0 +1,127 @@
+"""Where in S3, and how: what a caller says about a bucket. No boto3 here, so that saying it costs nothing.
+
+Sources: Amazon S3 User Guide, "General purpose bucket naming rules", "Naming Amazon S3 objects", "Amazon S3
+multipart upload limits", "Editing object metadata".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from ocirootfs.errors import UsageError, printable
+from ocirootfs.parts import MAX_PART_SIZE, MIN_PART_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Wider than AWS's rule for new buckets, because old buckets and other stores have capitals and underscores.
+_BUCKET = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
+_KEY_BYTES = 1024
+_METADATA_NAME = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
+_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Url:
+    """`s3://bucket/key`; a key that is empty or ends in `/` is a prefix, under which a name is still to come."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> S3Url:
+        """Read `s3://bucket/key`; UsageError says what is wrong with anything else."""
+        scheme, separator, rest = text.partition("://")
+        bucket, slash, key = rest.partition("/")
+        shown = printable(text)
+        if not separator or scheme.lower() != "s3":
+            raise UsageError(f"'{shown}' is not of the form s3://BUCKET/KEY")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(f"'{shown}': '{printable(bucket, 80)}' is not the name of a bucket")
+        if not slash:
+            raise UsageError(
+                f"'{shown}' names a bucket but no key",
+                hint=f"'s3://{bucket}/' would put the archive there under its default name",
+            )
+        if fault := _key_fault(key):
+            raise UsageError(f"'{shown}': the key {fault}")
+        return cls(bucket, key)
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether a name has to be joined before there is an object."""
+        return not self.key or self.key.endswith("/")
+
+    def joined(self, name: str) -> S3Url:
+        """Return the URL of `name` below this prefix; UsageError as for `parse`."""
+        return S3Url.parse(f"{self}{name}")
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+def _key_fault(key: str) -> str | None:
+    """Say why `key` is not one that every store, proxy and shell takes for the same object."""
+    if printable(key, len(key) + 1) != key:
+        return "holds a control character or one that is not text"
+    if len(key.encode()) > _KEY_BYTES:
+        return f"is longer than {_KEY_BYTES} bytes"
+    if key.startswith("/"):
+        return "begins with a slash"
+    if {".", ".."} & set(key.split("/")):
+        return "holds '.' or '..' as a path component"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Options:
+    """How to reach a bucket and how to store an object; what is left out comes from boto3's environment and profile.
+
+    `part_size` (bytes) and `jobs` (parts under way at once) bound the memory: `(jobs + 1) * part_size` until the
+    archive exceeds 900 parts, see `parts.part_size`. `metadata` becomes `x-amz-meta-…` headers. `if_none_match`
+    refuses, atomically, to replace an object; some stores ignore it. Raises UsageError for values that no store takes.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    no_sign_request: bool = False
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    checksums: Literal["auto", "when-supported", "when-required"] = "auto"
+    ca_file: str | None = None
+    insecure: bool = False
+    part_size: int = 8 * 1024 * 1024
+    jobs: int = 3
+    content_type: str = "application/gzip"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    if_none_match: bool = False
+
+    def __post_init__(self) -> None:
+        if not MIN_PART_SIZE <= self.part_size <= MAX_PART_SIZE:
+            raise UsageError(f"a part size of {self.part_size} bytes is outside of S3's limits, 5 MiB to 5 GiB")
+        if not 1 <= self.jobs <= 64:
+            raise UsageError(f"{self.jobs} parts at once: use 1 to 64")
+        if self.endpoint_url is not None:
+            _require_endpoint(self.endpoint_url)
+        for name, value in self.metadata.items():
+            if not (_METADATA_NAME.fullmatch(name) and _METADATA_VALUE.fullmatch(value)):
+                raise UsageError(
+                    f"object metadata '{printable(name, 80)}' is not plain ASCII text",
+                    hint="encode the value, for instance as in a URL",
+                )
+
+
+def _require_endpoint(text: str) -> None:
+    """Refuse an endpoint that boto3 would misread; one with credentials in it would end up in logs."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise UsageError("the endpoint URL is not of the form http[s]://HOST[:PORT]")
+    if "@" in parts.netloc:
+        raise UsageError("the endpoint URL holds credentials", hint="use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")

@@ -1,0 +1,95 @@
+"""Bytes kept aside: in memory while they are few, then in one unnamed temporary file."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from ocirootfs.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ocirootfs.entry import Piece
+
+_PIECE = 1 << 18
+
+
+class Kept(NamedTuple):
+    """Where in a spool something was kept."""
+
+    offset: int
+    size: int
+
+
+class Spool:
+    """A place for bytes that are needed once more.
+
+    The file has no name, so nothing is left behind however the process ends. It is made in `directory`, by default
+    where TMPDIR points, once more than `memory` bytes are kept; LocalError says so when that fails.
+    """
+
+    def __init__(self, directory: str | None = None, memory: int = 4 << 20) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(memory, dir=directory)  # noqa: SIM115  # close() ends it
+        self._end = 0
+
+    def append(self, piece: Piece) -> None:
+        """Keep one more piece."""
+        try:
+            self._file.seek(self._end)
+            self._file.write(piece)
+        except OSError as error:
+            need = self._end + len(piece)
+            raise LocalError(
+                f"cannot keep {need} bytes in a temporary file: {error.strerror}",
+                hint="point TMPDIR or --tmpdir to a directory with more room",
+            ) from error
+        self._end += len(piece)
+
+    def keep(self, pieces: Iterable[Piece]) -> Kept:
+        """Keep all pieces as one run of bytes."""
+        start = self._end
+        for piece in pieces:
+            self.append(piece)
+        return self.since(start)
+
+    @property
+    def end(self) -> int:
+        """Bytes kept so far."""
+        return self._end
+
+    def since(self, start: int) -> Kept:
+        """Return all that was kept from offset `start` on, as one run."""
+        return Kept(start, self._end - start)
+
+    def release(self, kept: Kept) -> None:
+        """Give back the room of the run that was kept last; any other stays where it is."""
+        if kept.offset + kept.size == self._end:
+            self._file.truncate(kept.offset)
+            self._end = kept.offset
+
+    def read(self, kept: Kept) -> Iterator[bytes]:
+        """Yield what was kept, piece by piece; the spool may grow meanwhile."""
+        at, end = kept.offset, kept.offset + kept.size
+        while at < end:
+            self._file.seek(at)
+            piece = self._file.read(min(_PIECE, end - at))
+            at += len(piece)
+            yield piece
+
+    def clear(self) -> None:
+        """Forget everything and give the room back."""
+        if self._end:
+            self._file.seek(0)
+            self._file.truncate()
+            self._end = 0
+
+    def close(self) -> None:
+        """Give up the file."""
+        self._file.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,90 @@
+"""The 512-byte header block: layout, numbers, checksum.
+
+Sources: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format" and "Extensions".
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from functools import lru_cache
+
+from ocirootfs.errors import LayerError
+
+BLOCK = 512
+ZERO_BLOCK = bytes(BLOCK)
+
+# name mode uid gid size mtime checksum type link magic+version uname gname devmajor devminor prefix
+LAYOUT = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+GNU_MAGIC = b"ustar  \0"
+USTAR_MAGIC = b"ustar\x0000"
+
+_ADLER = 65521
+_BLANK_SUM = 8 * 0x20  # the checksum field counts as eight spaces
+
+
+def padding(size: int) -> int:
+    """Return how many bytes fill the last block of `size` bytes of content."""
+    return -size % BLOCK
+
+
+def byte_sum(block: bytes) -> int:
+    """Add up the bytes of a header block.
+
+    Adler-32's low half is one plus that sum modulo 65521, twenty times faster than summing in Python. A block of
+    at most 256 non-zero bytes, as all but odd ones are, cannot reach the modulus.
+    """
+    if BLOCK - block.count(0) <= 256:
+        return (zlib.adler32(block) & 0xFFFF) - 1
+    return sum(block)
+
+
+def checksum_holds(block: bytes) -> bool:
+    """Tell whether the checksum field is right; the signed sum of ancient writers counts too (POSIX pax, rationale)."""
+    stored = block[148:156]
+    rest = byte_sum(block) - sum(stored) + _BLANK_SUM
+    if stored[:6] == b"%06o" % rest and stored[6:] in (b"\0 ", b" \0", b"\0\0"):
+        return True
+    try:
+        wanted = number(stored)
+    except LayerError:
+        return False
+    high = sum(byte >= 0x80 for byte in block[:148] + block[156:])
+    return wanted in (rest, rest - 256 * high)
+
+
+def number(field: bytes) -> int:
+    """Read a numeric field: octal digits ended by NUL or space, or GNU's base-256; blank is 0.
+
+    Stricter than `int(field, 8)`, which takes `1_0`, `+5` and `-1`: what tools read differently is refused.
+    """
+    if field[0] in (0x80, 0xFF):
+        value = int.from_bytes(field[1:], "big")
+        return value - (1 << 8 * (len(field) - 1)) if field[0] == 0xFF else value
+    digits = field.split(b"\0", 1)[0].strip(b" ")
+    if not digits:
+        return 0
+    if digits.strip(b"01234567"):
+        raise LayerError("a header field is not a number")
+    return int(digits, 8)
+
+
+number_again = lru_cache(maxsize=1024)(number)
+"""`number` for fields that hold the same few values all over an archive: mode, owner, time."""
+
+
+@lru_cache(maxsize=4096)
+def field(value: int, width: int) -> bytes:
+    """Write a numeric field of `width` bytes: octal if it fits, GNU's base-256 if not.
+
+    Base-256 is what GNU tar and busybox both read; PAX numbers are lost on busybox.
+    """
+    if 0 <= value < 8 ** (width - 1):
+        return b"%0*o\0" % (width - 1, value)
+    lead = 0x80 if value >= 0 else 0xFF
+    return bytes([lead]) + (value % (1 << 8 * (width - 1))).to_bytes(width - 1, "big")
+
+
+def sealed(block: bytes) -> bytes:
+    """Fill in the checksum of a block whose checksum field holds eight spaces."""
+    return b"%b%06o\0 %b" % (block[:148], byte_sum(block), block[156:])

@@ -1,0 +1,119 @@
+"""Sparse files: a map of segments and their data, expanded to the file that they stand for.
+
+Four encodings are in use: GNU's old `S` type with the map in the header, and PAX 0.0, 0.1 and 1.0 (GNU tar manual,
+"Storing Sparse Files"). The OCI spec asks writers not to use them, yet layers have them. They are expanded, since
+no sparse entry survives busybox tar; holes become zeros, which any compressor makes vanish.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ocirootfs.errors import LayerError
+from ocirootfs.tar import header, pax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocirootfs.entry import Piece
+
+LIMIT = 1 << 36
+"""The largest file a sparse entry may stand for, in bytes; a map of a hundred bytes can claim 4 EiB."""
+_MAP_LIMIT = 1 << 20
+_HOLE = bytes(1 << 16)
+
+Segments = tuple[tuple[int, int], ...]
+"""Offset and length of each piece of data, in order."""
+
+
+class Sparse(NamedTuple):
+    """What a sparse entry stands for: the real size, and where its data goes."""
+
+    size: int
+    segments: Segments
+
+    def expand(self, data: Iterator[Piece]) -> Iterator[Piece]:
+        """Yield the whole file; `data` holds the segments' bytes end to end and is read no further."""
+        position = 0
+        piece = memoryview(b"")
+        for offset, length in self.segments:
+            yield from _zeros(offset - position)
+            position = offset
+            while position < offset + length:
+                piece = piece or memoryview(next(data))
+                part = piece[: offset + length - position]
+                yield part
+                piece = piece[len(part) :]
+                position += len(part)
+        yield from _zeros(self.size - position)
+
+
+def _zeros(count: int) -> Iterator[Piece]:
+    for _ in range(count // len(_HOLE)):
+        yield _HOLE
+    yield _HOLE[: count % len(_HOLE)]
+
+
+def _checked(size: int, numbers: list[int], stored: int) -> Sparse:
+    """Make a map of offset, length, offset, length… and prove it ordered, inside the file and backed by data."""
+    if size < 0 or size > LIMIT:
+        raise LayerError(f"a sparse file of {size} bytes is over the limit of {LIMIT}")
+    segments = tuple(zip(numbers[::2], numbers[1::2], strict=False))
+    position = 0
+    for offset, length in segments:
+        if offset < position or length < 0:
+            raise LayerError("a sparse map is not in order")
+        position = offset + length
+    if len(numbers) % 2 or position > size or sum(length for _, length in segments) != stored:
+        raise LayerError("a sparse map does not fit its file")
+    return Sparse(size, segments)
+
+
+def from_gnu_header(block: bytes, stored: int, more: Callable[[], bytes]) -> Sparse:
+    """Read the map of an `S` entry; `more` gives the blocks that follow it, `stored` bytes of data after those."""
+    numbers = _pairs(block, 386, 4)
+    extended, room = block[482], _MAP_LIMIT // header.BLOCK
+    while extended:
+        room -= 1
+        if not room:
+            raise LayerError("a sparse map is too long")
+        extension = more()
+        numbers += _pairs(extension, 0, 21)
+        extended = extension[504]
+    return _checked(header.number(block[483:495]), numbers, stored)
+
+
+def _pairs(block: bytes, start: int, count: int) -> list[int]:
+    """Read up to `count` pairs of twelve-byte numbers; an empty one ends the list."""
+    fields = [block[at : at + 12] for at in range(start, start + 24 * count, 12)]
+    used = next((i for i in range(0, len(fields), 2) if not fields[i].strip(b"\0 ")), len(fields))
+    return [header.number(each) for each in fields[:used]]
+
+
+def from_pax(records: dict[bytes, bytes], stored: int, line: Callable[[], bytes]) -> tuple[Sparse, int]:
+    """Read the map of a PAX sparse entry, and the bytes of the entry's data that the map itself took.
+
+    `stored` is the size of the entry's data; `line` gives its next 512-byte block, which format 1.0 starts with.
+    """
+    if records.get(b"GNU.sparse.major") == b"1":
+        numbers, taken = _map_in_data(line)
+        size = pax.integer(records.get(b"GNU.sparse.realsize", b""))
+        return _checked(size, numbers, stored - taken), taken
+    size = pax.integer(records.get(b"GNU.sparse.size", b""))
+    numbers = [pax.integer(each) for each in records.get(b"GNU.sparse.map", b"").split(b",") if each]
+    return _checked(size, numbers, stored), 0
+
+
+def _map_in_data(line: Callable[[], bytes]) -> tuple[list[int], int]:
+    """Read format 1.0's map: a count, then twice as many numbers, one a line, filled up to a block."""
+    text = b""
+    taken = 0
+    wanted = 1
+    while text.count(b"\n") < wanted:
+        if taken >= _MAP_LIMIT:
+            raise LayerError("a sparse map is too long")
+        text += line()
+        taken += header.BLOCK
+        if b"\n" in text:
+            wanted = 1 + 2 * pax.integer(text.split(b"\n", 1)[0])
+    return [pax.integer(each) for each in text.split(b"\n")[1:wanted]], taken

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ocirootfs.image import Image, Progress
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.registry import Registry
-    from ocirootfs.s3url import S3Options
+    from ocirootfs.s3.url import S3Options
 
 Target: TypeAlias = "str | os.PathLike[str] | BinaryIO | Destination"
 """A path, `s3://bucket/key` (with a trailing slash: below that, under the default name), an open binary file, or an
@@ -152,8 +152,8 @@ def destination_for(
 def _bucket(
     target: str, default_name: str, options: S3Options | None, client: S3Client | None, image: Image | None
 ) -> Destination:
-    from ocirootfs.s3 import S3Destination  # noqa: PLC0415  # boto3 takes longer to load than --help to run
-    from ocirootfs.s3url import S3Options, S3Url  # noqa: PLC0415
+    from ocirootfs.s3.destination import S3Destination  # noqa: PLC0415  # boto3 takes longer to load than --help to run
+    from ocirootfs.s3.url import S3Options, S3Url  # noqa: PLC0415
 
     url = S3Url.parse(target)
     chosen = options or S3Options()

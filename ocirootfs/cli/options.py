@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ocirootfs.image import Image
     from ocirootfs.registry import Registry
     from ocirootfs.registry.credentials import Credentials
-    from ocirootfs.s3url import S3Options
+    from ocirootfs.s3.url import S3Options
 
 
 def version() -> type[argparse.Action]:
@@ -136,7 +136,7 @@ def add_s3(words: argparse.ArgumentParser) -> None:
 
 def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
     """Return how to reach the bucket that the options describe."""
-    from ocirootfs.s3url import S3Options  # noqa: PLC0415
+    from ocirootfs.s3.url import S3Options  # noqa: PLC0415
 
     return S3Options(
         endpoint_url=chosen.endpoint_url,

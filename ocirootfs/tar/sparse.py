@@ -106,14 +106,14 @@ def from_pax(records: dict[bytes, bytes], stored: int, line: Callable[[], bytes]
 
 def _map_in_data(line: Callable[[], bytes]) -> tuple[list[int], int]:
     """Read format 1.0's map: a count, then twice as many numbers, one a line, filled up to a block."""
-    text = b""
-    taken = 0
-    wanted = 1
-    while text.count(b"\n") < wanted:
-        if taken >= _MAP_LIMIT:
+    blocks: list[bytes] = []
+    lines, wanted = 0, 1
+    while lines < wanted:
+        if len(blocks) * header.BLOCK >= _MAP_LIMIT:
             raise LayerError("a sparse map is too long")
-        text += line()
-        taken += header.BLOCK
-        if b"\n" in text:
-            wanted = 1 + 2 * pax.integer(text.split(b"\n", 1)[0])
-    return [pax.integer(each) for each in text.split(b"\n")[1:wanted]], taken
+        blocks.append(line())
+        lines += blocks[-1].count(b"\n")
+        if lines and wanted == 1:
+            wanted = 1 + 2 * pax.integer(b"".join(blocks).split(b"\n", 1)[0])
+    numbers = b"".join(blocks).split(b"\n")[1:wanted]
+    return [pax.integer(each) for each in numbers], len(blocks) * header.BLOCK

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ocirootfs.errors import UsageError, printable
-from ocirootfs.parts import MAX_PART_SIZE, MIN_PART_SIZE
+from ocirootfs.s3.parts import MAX_PART_SIZE, MIN_PART_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from ocirootfs.s3url import S3Options, S3Url
+    from ocirootfs.s3.url import S3Options, S3Url
 
 _ATTEMPTS = 10
 _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validation")

@@ -23,17 +23,15 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocirootfs.destination import Stored, Tally
 from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, UsageError, printable
-from ocirootfs.parts import PartBody, Parts
-from ocirootfs.s3client import ExistsError, S3Object, head, make_client, translated
-from ocirootfs.s3url import S3Options, S3Url
+from ocirootfs.s3.client import ExistsError, S3Object, head, make_client, translated
+from ocirootfs.s3.parts import PartBody, Parts
+from ocirootfs.s3.url import S3Options, S3Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-
-__all__ = ["ExistsError", "S3Destination", "S3Object", "S3Options", "S3Url", "head", "make_client"]
 
 _log = logging.getLogger("ocirootfs.s3")
 
@@ -47,7 +45,7 @@ class S3Destination:
     """The object at `url`.
 
     `client` is the caller's own boto3 client, which stays open; without one, `options` make one. `patience` bounds
-    `abort` in seconds, parts under way included. Errors are those of `s3client.translated`; that of a part surfaces
+    `abort` in seconds, parts under way included. Errors are those of `client.translated`; that of a part surfaces
     at the next `write` or at `commit`. An exception from a signal may hit anywhere: `abort` cleans up after it. If it
     hits while the last request of `commit` is under way, the object may be there: then it is the whole of it.
     """

@@ -25,13 +25,14 @@ from ocirootfs.destination import Stored, Tally
 from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, UsageError, printable
 from ocirootfs.s3.client import ExistsError, S3Object, head, make_client, translated
 from ocirootfs.s3.parts import PartBody, Parts
-from ocirootfs.s3.url import S3Options, S3Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+    from ocirootfs.s3.url import S3Options, S3Url
 
 _log = logging.getLogger("ocirootfs.s3")
 

@@ -104,16 +104,21 @@ def _without_devices(visible: Visible, report: Report) -> Visible:
 
 def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:
     header, padding = writer.gnu_header, writer.file_padding
+    rest = (
+        b""  # what fills the last block of the entry before goes out with the next header: pieces cost more than bytes
+    )
     for entry, body in visible:
-        yield header(entry, _PREFIX)
+        yield rest + header(entry, _PREFIX)
+        rest = b""
         if entry.size:
             yield from body
-            yield padding(entry.size)
+            rest = padding(entry.size)
         report.entries += 1
         if entry.uid > _HIGHEST_ID or entry.gid > _HIGHEST_ID:
             report.high_ids.append(entry.path)
         if entry.xattrs and any(name == _CAPABILITY for name, _ in entry.xattrs):
             report.capabilities.append(entry.path)
+    yield rest
 
 
 def _rootfs(visible: Visible, report: Report) -> Iterator[Piece]:

@@ -83,7 +83,7 @@ def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-                if data[:1] != _GZIP[:1]:
+                if not _GZIP.startswith(data[:2]):
                     log.debug("%s: bytes after the end of the gzip stream are ignored", what)
                     yield from _ignored(chunks)
                     return

@@ -10,14 +10,14 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING, TypeAlias
 
-from ocirootfs.errors import UsageError
+from ocirootfs.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # One component's glob; None for `**`.
-_Part: TypeAlias = re.Pattern[bytes] | None
-_NO_PART = re.compile(b"(?!)")
+_Part: TypeAlias = re.Pattern[str] | None
+_NO_PART = re.compile("(?!)")
 
 
 def excluder(patterns: Iterable[str]) -> Callable[[bytes], bool] | None:
@@ -34,9 +34,9 @@ def excluder(patterns: Iterable[str]) -> Callable[[bytes], bool] | None:
 
     def excluded(path: bytes) -> bool:
         # Most patterns begin with a plain name, and most paths with another one.
-        if None not in heads and path.partition(b"/")[0] not in heads:
+        if not path or (None not in heads and path.partition(b"/")[0] not in heads):
             return False
-        names = path.split(b"/")
+        names = path.decode("utf-8", "surrogateescape").split("/")
         return any(_matches(glob, names) for glob in globs)
 
     return excluded
@@ -51,17 +51,20 @@ def _literal(pattern: str) -> bytes | None:
 def _parts(pattern: str) -> list[_Part]:
     names = [name for name in pattern.split("/") if name not in ("", ".")]
     if not names or ".." in names:
-        raise UsageError(f"the pattern '{pattern}' names no path inside the image")
+        raise UsageError(f"the pattern '{printable(pattern)}' names no path inside the image")
     if names[-1] == "**":
         names.append("*")  # what is below, not the directory itself
     return [None if name == "**" else _component(name) for name in names]
 
 
-def _component(glob: str) -> re.Pattern[bytes]:
-    return re.compile(translate(glob).encode("utf-8", "surrogateescape"))
+def _component(glob: str) -> re.Pattern[str]:
+    try:
+        return re.compile(translate(glob))
+    except re.error as error:
+        raise UsageError(f"the pattern '{printable(glob)}' makes no sense: {error}") from None
 
 
-def _matches(glob: Sequence[_Part], names: Sequence[bytes]) -> bool:
+def _matches(glob: Sequence[_Part], names: Sequence[str]) -> bool:
     """Match component by component, going back to the last `**` when stuck."""
     at = name = 0
     back: tuple[int, int] | None = None

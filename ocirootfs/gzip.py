@@ -64,19 +64,23 @@ class GzipWriter:
 
     def write(self, piece: Piece) -> None:
         """Take in a piece of the input; it is kept, so it must not change until its block is cut."""
-        self._pieces.append(piece)
         self._held += len(piece)
-        if self._held >= BLOCK:
-            self._cut()
+        if self._held < BLOCK:
+            self._pieces.append(piece)
+        else:
+            self._cut(memoryview(piece))
 
-    def _cut(self) -> None:
-        """Send every whole block on its way and keep the rest."""
-        joined = b"".join(self._pieces)
-        whole = len(joined) - len(joined) % BLOCK
-        for start in range(0, whole, BLOCK):
-            self._submit(joined if len(joined) == BLOCK else joined[start : start + BLOCK])
-        self._pieces = [joined[whole:]] if whole < len(joined) else []
-        self._held = len(joined) - whole
+    def _cut(self, piece: memoryview) -> None:
+        """Send every block that `piece` completes on its way and keep the rest of it."""
+        while self._held >= BLOCK:
+            end = BLOCK - (self._held - len(piece))
+            self._pieces.append(piece[:end])
+            self._submit(b"".join(self._pieces))
+            self._pieces = []
+            piece = piece[end:]
+            self._held = len(piece)
+        if piece:
+            self._pieces.append(piece)
 
     def _submit(self, block: bytes) -> None:
         while len(self._flying) >= self._room:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import LocalError
+from ocirootfs.spool import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ocirootfs.image import Image
-    from ocirootfs.spool import Kept, Spool
+    from ocirootfs.spool import Spool
 
 log = logging.getLogger("ocirootfs.replay")
 
@@ -99,7 +100,7 @@ class _Keeping:
     def __init__(self, chunks: Iterable[bytes], spool: Spool) -> None:
         self._chunks = iter(chunks)
         self._spool = spool
-        self._start = spool.end
+        self._start = self._end = spool.end
         self._room = True
         self._kept: Kept | None = None
 
@@ -110,11 +111,14 @@ class _Keeping:
         chunk = next(self._chunks, None)
         if chunk is None:
             if self._room and self._kept is None:
-                self._kept = self._spool.since(self._start)
+                self._kept = Kept(self._start, self._end - self._start)
             raise StopIteration
+        if self._room and self._spool.end != self._end:
+            self._room = False  # another layer is being read at the same time, and a run must be of one piece
         if self._room:
             try:
                 self._spool.append(chunk)
+                self._end = self._spool.end
             except LocalError as error:
                 log.debug("a layer is not kept: %s", error)
                 self._room = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -30,14 +31,18 @@ class Spool:
     """
 
     def __init__(self, directory: str | None = None, memory: int = 4 << 20) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(memory, dir=directory)  # noqa: SIM115  # close() ends it
+        self._directory = directory
+        self._memory = memory
+        self._file: IO[bytes] = io.BytesIO()
         self._end = 0
 
     def append(self, piece: Piece) -> None:
         """Keep one more piece."""
         try:
+            if self._end + len(piece) > self._memory and isinstance(self._file, io.BytesIO):
+                self._to_disk(self._file)
             self._file.seek(self._end)
-            self._file.write(piece)
+            _write_all(self._file, piece)
         except OSError as error:
             need = self._end + len(piece)
             raise LocalError(
@@ -45,6 +50,16 @@ class Spool:
                 hint="point TMPDIR or --tmpdir to a directory with more room",
             ) from error
         self._end += len(piece)
+
+    def _to_disk(self, held: io.BytesIO) -> None:
+        # Unbuffered, so that a full disk is met here and not in a later seek or close.
+        file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115  # close() ends it
+        try:
+            _write_all(file, held.getbuffer()[: self._end])
+        except OSError:
+            file.close()
+            raise
+        self._file = file
 
     def keep(self, pieces: Iterable[Piece]) -> Kept:
         """Keep all pieces as one run of bytes."""
@@ -74,6 +89,8 @@ class Spool:
         while at < end:
             self._file.seek(at)
             piece = self._file.read(min(_PIECE, end - at))
+            if not piece:
+                raise LocalError("a temporary file has become shorter")
             at += len(piece)
             yield piece
 
@@ -93,3 +110,10 @@ class Spool:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _write_all(file: IO[bytes], piece: Piece) -> None:
+    """Write all of a piece: an unbuffered file may take less at a time."""
+    left = memoryview(piece)
+    while left:
+        left = left[file.write(left) :]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ocirootfs.compression import decompressed
 from ocirootfs.entry import Kind, canonical, folded
-from ocirootfs.errors import InputError, LayerError, LocalError, NotFoundError, TruncatedError, printable
+from ocirootfs.errors import InputError, LayerError, LocalError, TruncatedError, printable
 from ocirootfs.manifest import MANIFEST_LIMIT
 from ocirootfs.tar import reader
 
@@ -39,7 +39,7 @@ class Members(Protocol):
         """Return the size in bytes of a blob, None if there is none of that name."""
 
     def open(self, name: str) -> Iterator[bytes]:
-        """Yield a blob's bytes, from byte 0; NotFoundError if there is none of that name."""
+        """Yield a blob's bytes, from byte 0; InputError if there is none of that name."""
 
     def finish(self) -> None:
         """Prove that the whole has come to its end."""
@@ -55,12 +55,23 @@ def document(members: Members, name: str) -> bytes | None:
     return b"".join(members.open(name))
 
 
-def _absent(what: str, name: str) -> NotFoundError:
-    return NotFoundError(f"{what}: there is no '{printable(name)}' in it")
+def _absent(what: str, name: str) -> InputError:
+    return InputError(f"{what}: '{printable(name)}' is not in it")
+
+
+_DOCUMENTS = frozenset(["oci-layout", "index.json", "manifest.json"])
+
+
+def _once(what: str, name: str, seen: set[str]) -> None:
+    """Refuse a second document of one name: tools would see two different images. Blobs prove themselves."""
+    if name in _DOCUMENTS:
+        if name in seen:
+            raise InputError(f"{what}: '{name}' is in it twice")
+        seen.add(name)
 
 
 class DirectoryMembers:
-    """The files below a directory. Symlinks in it are not followed: a layout may come from anybody."""
+    """The files below a directory. A layout may come from anybody: what leads out of it or is a symlink is not read."""
 
     def __init__(self, path: str) -> None:
         self.what = printable(path)
@@ -68,9 +79,19 @@ class DirectoryMembers:
 
     def size(self, name: str) -> int | None:
         """Return the size of a file."""
+        if (
+            "\0" in name
+            or not name
+            or folded(name.encode("utf-8", "surrogateescape"), clamp=True)
+            != [part.encode("utf-8", "surrogateescape") for part in name.split("/")]
+        ):
+            return None
         try:
-            found = (self._root / name).lstat()
-        except (FileNotFoundError, NotADirectoryError):
+            path = self._root / name
+            if any(parent.is_symlink() for parent in path.parents[: name.count("/")]):
+                return None
+            found = path.lstat()
+        except OSError:  # not there, a loop of links, a name too long
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
@@ -97,6 +118,7 @@ class FileMembers:
         self.what = what
         self._descriptor = descriptor
         self._members: dict[str, _Extent] = {}
+        self._documents: set[str] = set()
         self._links: dict[str, str] = {}
         self._at = 0
         try:
@@ -105,11 +127,19 @@ class FileMembers:
         except LayerError as error:
             raise _unreadable(what, error, begun=bool(self._members)) from None
         except TruncatedError as error:
+            if not self._members:
+                raise _unreadable(what, LayerError(str(error)), begun=False) from None
             raise TruncatedError(f"{what}: {error}") from None
 
-    def _add(self, entry: Entry, offset: int) -> None:
+    def _add(self, entry: Entry, offset: int | None) -> None:
         name = _name(entry)
         if entry.kind is Kind.FILE:
+            _once(self.what, name, self._documents)
+            if offset is None:
+                raise InputError(
+                    f"{self.what}: '{printable(name)}' is sparse, and cannot be read in place",
+                    hint="pipe the archive into ocirootfs instead",
+                )
             self._members[name] = _Extent(offset, entry.size)
         elif entry.link:
             self._links[name] = _link(entry)
@@ -169,6 +199,9 @@ class StreamMembers:
         self._links: dict[str, str] = {}
         self._next: tuple[str, Entry, Body] | None = None
         self._passed: set[str] = set()
+        self._documents: set[str] = set()
+        self.repeated: frozenset[str] = frozenset()
+        """Members that will be asked for more than once: they are kept even when they could pass through."""
         self._count = 0
         self._ended = False
 
@@ -198,6 +231,8 @@ class StreamMembers:
                 )
             raise _absent(self.what, name)
         name = _followed(name, self._links)
+        if name in self.repeated and name not in self._kept:
+            self._advance()
         if self._next and self._next[0] == name:
             _, _, body = self._next
             self._next = None
@@ -222,6 +257,7 @@ class StreamMembers:
         entry, body = member
         name = _name(entry)
         if entry.kind is Kind.FILE:
+            _once(self.what, name, self._documents)
             self._next = name, entry, body
         elif entry.link:
             self._links[name] = _link(entry)
@@ -246,7 +282,9 @@ class StreamMembers:
         """Read to the end of the stream, which must have the end marker of a tar archive."""
         self._next = None
         while not self._ended:
-            self._step()
+            member = self._step()
+            if member is not None:
+                _once(self.what, _name(member[0]), self._documents)
 
 
 def _unreadable(what: str, error: LayerError, *, begun: bool) -> InputError:

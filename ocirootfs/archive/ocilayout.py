@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,8 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     manifest, config, reference = _Search(members, platform).among(entries)
     image = assemble(manifest, config, lambda found: members.open(blob_path(found.digest)), reference)
     if isinstance(members, StreamMembers):
+        counts = Counter(layer.digest for layer in manifest.layers)
+        members.repeated = frozenset(blob_path(digest) for digest, count in counts.items() if count > 1)
         image = _streamed(image, members)
     return replace(image, finish=members.finish)
 
@@ -138,7 +141,8 @@ class _Search:
             if alone or entry.platform is not None or rank(self._wanted, config.platform) is not None:
                 return found, config, _reference(entry)
         if absent is not None:
-            raise NotFoundError(f"{what}: its index lists {absent.digest}, which is not in it")
+            text = f"{what}: its index lists {absent.digest}, which is not in it"
+            raise InputError(text) if len(entries) == 1 else NotFoundError(text)
         raise no_platform(index, self._wanted, what)
 
     def _blob(self, descriptor: Descriptor) -> bytes | None:

@@ -69,10 +69,6 @@ def number(field: bytes) -> int:
     return int(digits, 8)
 
 
-number_again = lru_cache(maxsize=1024)(number)
-"""`number` for fields that hold the same few values all over an archive: mode, owner, time."""
-
-
 @lru_cache(maxsize=4096)
 def field(value: int, width: int) -> bytes:
     """Write a numeric field of `width` bytes: octal if it fits, GNU's base-256 if not.

@@ -13,6 +13,7 @@ Nothing is guessed. `tarfile` ends silently at a bad checksum or a cut header an
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Body, Entry, Kind, Piece
@@ -53,8 +54,10 @@ class _Window:
         self._chunk = b""
         self._at = 0
         self._before = 0  # bytes in the chunks before this one
+        self.started: int | None = None
+        """Where the content of the entry at hand begins, in the stream; None if it is not there as it is (sparse)."""
         self.left = 0
-        """Bytes of the entry at hand's content that are still to come."""
+        """Bytes of it that are still to come."""
 
     @property
     def offset(self) -> int:
@@ -93,9 +96,13 @@ class _Window:
     def content(self, size: int) -> Body:
         """Take `size` bytes, as one slice when the chunk at hand has them all."""
         at = self._at
-        if at + size <= len(self._chunk):
-            self._at = at + size
-            return (memoryview(self._chunk)[at : at + size],) if size else ()
+        self.started = self._before + at
+        if not size:
+            return ()
+        end = at + size
+        if end <= len(self._chunk):
+            self._at = min(end + header.padding(self._before + end), len(self._chunk))
+            return (memoryview(self._chunk)[at:end],)
         self.left = size
         return self.pieces()
 
@@ -112,6 +119,9 @@ class _Window:
 
     def leave(self) -> None:
         """Pass over what is left of the content, and over what fills its last block."""
+        at = self._at
+        if not self.left and not (self._before + at) % header.BLOCK:
+            return
         size = self.left + header.padding(self.offset + self.left)
         self.left = 0
         if self._at + size <= len(self._chunk):
@@ -162,8 +172,10 @@ def read(chunks: Iterable[bytes], *, end_required: bool = False) -> Iterator[tup
     window.drain()
 
 
-def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tuple[Entry, int]]:
+def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tuple[Entry, int | None]]:
     """Yield each entry of a tar file with the offset of its content, which is not read: `seek` moves `chunks` on.
+
+    The offset is None for a sparse file, whose content is nowhere as it is.
 
     Raises what `read` raises, for a file without its end marker too.
     """
@@ -171,8 +183,7 @@ def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tupl
     while len(block := _header(window)) == header.BLOCK and block != header.ZERO_BLOCK:
         member = _member(window, block)
         if member:
-            taken = member[0].size - window.left  # with the header, because it was in the same chunk
-            yield member[0], window.offset - taken
+            yield member[0], window.started if member[0].kind is Kind.FILE else window.offset
         window.leave()
     if not block:
         raise TruncatedError(f"the tar file ends at byte {window.offset} without its end marker")
@@ -181,6 +192,8 @@ def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tupl
 def _header(window: _Window) -> bytes:
     """Take the next header block: nothing at the end of the stream, a zero block at the end marker."""
     block = window.block()
+    if len(block) == header.BLOCK and header.checksum_holds(block):
+        return block
     if not block:
         return block
     if len(block) < header.BLOCK:
@@ -192,9 +205,7 @@ def _header(window: _Window) -> bytes:
         if second not in (b"", header.ZERO_BLOCK):
             raise LayerError("a lone zero block, then more")  # tools end here, or go on
         return second
-    if not header.checksum_holds(block):
-        raise LayerError("no tar header: its checksum is wrong")
-    return block
+    raise LayerError("no tar header: its checksum is wrong")
 
 
 def _member(window: _Window, block: bytes) -> tuple[Entry, Body] | None:
@@ -213,9 +224,7 @@ def _member(window: _Window, block: bytes) -> tuple[Entry, Body] | None:
     entry = _entry(block, extension)
     if entry.kind is not Kind.FILE:
         return entry, ()
-    if kind_field == b"S" or (
-        extension.pax and (b"GNU.sparse.size" in extension.pax or b"GNU.sparse.realsize" in extension.pax)
-    ):
+    if kind_field == b"S" or (extension.pax and any(key.startswith(pax.SPARSE) for key in extension.pax)):
         return _sparse(window, block, entry, extension.pax)
     return entry, window.content(entry.size)
 
@@ -258,36 +267,53 @@ _NONE = _Extension()
 
 
 def _entry(block: bytes, extension: _Extension) -> Entry:
-    """Read the header of a file, link, directory or node."""
-    name, mode, uid, gid, size, mtime, _, type_, link, magic, _, _, major, minor, prefix = header.LAYOUT.unpack(block)
-    kind = _KINDS.get(type_)
-    path = name.partition(b"\0")[0]
-    if magic[:5] == b"ustar" and prefix[0] and _is_prefix(magic, prefix):
-        path = prefix.partition(b"\0")[0] + b"/" + path
-    if extension.name is not None:
-        path = extension.name
-    if type_ == b"\0" and (extension.pax.get(b"path") or path).endswith(b"/"):
-        kind = Kind.DIRECTORY  # V7 has no type for it
-    target = extension.link if extension.link is not None else link.partition(b"\0")[0]
-    again = header.number_again
+    """Read the header of a file, link, directory or node (header.LAYOUT has the offsets)."""
+    path = extension.name if extension.name is not None else _path(block)
     try:
-        entry = Entry(
-            path,
-            kind,  # type: ignore[arg-type]  # checked below
-            again(mode) & 0o7777,
-            again(uid),
-            again(gid),
-            again(mtime) * _NANO,
-            header.number(size) if kind is Kind.FILE else 0,
-            target if kind is Kind.SYMLINK or kind is Kind.HARDLINK else b"",
-            (again(major), again(minor)) if kind is Kind.CHAR or kind is Kind.BLOCK else (0, 0),
-        )
+        kind = _kind(block[156:157], extension.pax.get(b"path") or path)
+        mode, uid, gid = _owner(block[100:124])
+        size, link, device = 0, b"", (0, 0)
+        if kind is Kind.FILE:
+            size = header.number(block[124:136])
+        elif kind is Kind.SYMLINK or kind is Kind.HARDLINK:
+            link = extension.link if extension.link is not None else block[157:257].partition(b"\0")[0]
+        elif kind is Kind.CHAR or kind is Kind.BLOCK:
+            device = header.number(block[329:337]), header.number(block[337:345])
+        entry = Entry(path, kind, mode, uid, gid, _time(block[136:148]), size, link, device)
         if extension.pax:
             entry = _overridden(entry, extension.pax)
-        _check(entry, type_)
+        _check(entry)
     except LayerError as error:
         raise LayerError(error.message, path=path) from None
     return entry
+
+
+def _kind(type_: bytes, path: bytes) -> Kind:
+    if type_ == b"\0" and path[-1:] == b"/":  # V7 has no type for directories
+        return Kind.DIRECTORY
+    try:
+        return _KINDS[type_]
+    except KeyError:
+        raise LayerError(f"unknown entry type '{printable(type_)}'") from None
+
+
+def _path(block: bytes) -> bytes:
+    name = block[:100].partition(b"\0")[0]
+    if block[345] and block[257:262] == b"ustar" and _is_prefix(block[257:265], block[345:500]):
+        return block[345:500].partition(b"\0")[0] + b"/" + name
+    return name
+
+
+@lru_cache(maxsize=1024)
+def _owner(fields: bytes) -> tuple[int, int, int]:
+    """Read mode, uid and gid; an archive has few combinations of them."""
+    return header.number(fields[:8]) & 0o7777, header.number(fields[8:16]), header.number(fields[16:24])
+
+
+@lru_cache(maxsize=1024)
+def _time(field: bytes) -> int:
+    """Read a time, in nanoseconds."""
+    return header.number(field) * _NANO
 
 
 def _is_prefix(magic: bytes, prefix: bytes) -> bool:
@@ -329,10 +355,8 @@ _OVERRIDES = (
 )
 
 
-def _check(entry: Entry, type_: bytes) -> None:
-    """Refuse types that no reader knows and numbers that no kernel takes."""
-    if type_ not in _KINDS:
-        raise LayerError(f"unknown entry type '{printable(type_)}'")
+def _check(entry: Entry) -> None:
+    """Refuse numbers that no kernel takes."""
     if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
         raise LayerError(f"owner {entry.uid}:{entry.gid} is out of range")
     if not 0 <= entry.size < 2**63:
@@ -349,5 +373,5 @@ def _sparse(window: _Window, block: bytes, entry: Entry, records: dict[bytes, by
         found = sparse.from_gnu_header(block, entry.size, window.whole_block)
     else:
         found, taken = sparse.from_pax(records, entry.size, window.whole_block)
-    window.left = entry.size - taken
+    window.started, window.left = None, entry.size - taken
     return entry._replace(size=found.size), found.expand(window.pieces())

@@ -95,11 +95,14 @@ def from_pax(records: dict[bytes, bytes], stored: int, line: Callable[[], bytes]
 
     `stored` is the size of the entry's data; `line` gives its next 512-byte block, which format 1.0 starts with.
     """
-    if records.get(b"GNU.sparse.major") == b"1":
+    version = records.get(b"GNU.sparse.major", b"0"), records.get(b"GNU.sparse.minor", b"0")
+    if version == (b"1", b"0"):
         numbers, taken = _map_in_data(line)
         size = pax.integer(records.get(b"GNU.sparse.realsize", b""))
         return _checked(size, numbers, stored - taken), taken
-    size = pax.integer(records.get(b"GNU.sparse.size", b""))
+    if version not in ((b"0", b"0"), (b"0", b"1")) or b"GNU.sparse.size" not in records:
+        raise LayerError("a sparse file of no known version")
+    size = pax.integer(records[b"GNU.sparse.size"])
     numbers = [pax.integer(each) for each in records.get(b"GNU.sparse.map", b"").split(b",") if each]
     return _checked(size, numbers, stored), 0
 

@@ -131,25 +131,30 @@ class _Stack:
         excluded = self._excluded
         for ordinal, (listed, body) in enumerate(reader.read(layer.open())):
             entry = _portable(listed) if listed.xattrs else listed
-            taken = tree.take(ordinal, entry)
+            taken = tree.take(0, entry)
             if taken is None:
                 continue
             path, place, node = taken
             visible = _uncovered(place, path) and ordinal not in dead and not (excluded and excluded(path))
+            node.shown = visible
             if isinstance(node, Link):
                 if visible:
-                    node.shown = True
                     yield from self._name(node.inode, path)
-            elif visible:
-                node.shown = True
-                owner = entry[2:5]  # mode, uid, gid
-                node.owner = owners.setdefault(owner, owner)
-                node.mtime = entry.mtime
+                continue
+            owner = entry[2:5]  # mode, uid, gid
+            node.owner = owners.setdefault(owner, owner)
+            node.mtime = entry.mtime
+            if visible:
                 yield entry if entry.path is path else entry._replace(path=path), body
             else:
-                node.entry = entry
-                if entry.size:
-                    node.kept = self._spool.keep(body)
+                self._hide(node, entry, body)
+
+    def _hide(self, node: Inode, entry: Entry, body: Body) -> None:
+        """Keep what a visible name may need of a hidden inode."""
+        if entry.kind is not Kind.FILE or entry.xattrs:
+            node.extended().entry = entry
+        if entry.size:
+            node.kept = self._spool.keep(body)
 
     def _cover(self, path: bytes) -> Cover:
         """Look up what the layers above have at a directory's path."""
@@ -170,16 +175,14 @@ class _Stack:
 
     def _name(self, inode: Inode, path: bytes) -> Visible:
         """Give an inode the visible name `path`: as a link to its leader, or as the leader itself."""
-        if inode.waiting is not None:
-            inode.waiting.append(path)
-        elif inode.leader is not None:
-            mode, uid, gid = inode.owner
-            yield Entry(path, Kind.HARDLINK, mode, uid, gid, inode.mtime, link=inode.leader), ()
+        extra = inode.extended()
+        if extra.waiting is not None:
+            extra.waiting.append(path)
+        elif extra.leader is not None:
+            yield Entry(path, Kind.HARDLINK, *inode.owner, inode.mtime, link=extra.leader), ()
         else:
-            entry = inode.entry
-            assert entry is not None  # noqa: S101  # what was never shown was kept
-            inode.leader, inode.owner, inode.mtime = path, entry[2:5], entry.mtime
-            yield entry._replace(path=path), self._spool.read(inode.kept) if inode.kept else ()
+            extra.leader = path
+            yield inode.entry(path), self._spool.read(inode.kept) if inode.kept else ()
 
     def _bind_within(self, tree: LayerTree, left: list[Deferred]) -> Visible:
         """Bind the links that name a later entry of their layer; those for the layers below are added to `left`."""
@@ -204,7 +207,8 @@ class _Stack:
 
     def _bind(self, waiting: Inode, inode: Inode) -> Visible:
         """Make two inodes one: `waiting`, which is known by its names only, and the one that has been found."""
-        names, waiting.waiting, waiting.bound = waiting.waiting or [], None, inode
+        extra = waiting.extended()
+        names, extra.waiting, extra.bound = extra.waiting or [], None, inode
         for name in names:
             yield from self._name(inode, name)
 

@@ -60,24 +60,48 @@ IMPLIED = Entry(b"", Kind.DIRECTORY, 0o755, 0, 0, 0)
 
 
 class Inode:
-    """A non-directory, and the first of its names. Small, for a layer may have a million.
+    """A non-directory, and the first of its names. Small, for a layer may have a million: most are plain files.
 
-    `entry` is kept for symlinks, and for hidden files with what was `kept` of their content. Of a file that has been
-    shown only what a further name needs is: `leader`, the path that it was shown under, `owner` and `mtime`.
-    `waiting` is for an inode that a lower layer holds, or a later entry: the visible names to give it when it is found,
-    which is then what it is `bound` to.
+    `owner` (mode, uid, gid) and `mtime` are all that a further name needs of a plain file that has been shown, and
+    with what was `kept` of its content all that there is to know of a hidden one. The rest is in `extra`.
     """
 
-    __slots__ = ("bound", "entry", "kept", "leader", "mtime", "ordinal", "owner", "shown", "waiting")
+    __slots__ = ("extra", "kept", "mtime", "ordinal", "owner", "shown")
 
     def __init__(self, ordinal: int) -> None:
         self.ordinal = ordinal
         self.shown = False
-        self.leader: bytes | None = None
-        self.entry: Entry | None = None
-        self.kept: Kept | None = None
-        self.owner = (0, 0, 0)  # mode, uid, gid
+        self.owner = (0, 0, 0)
         self.mtime = 0
+        self.kept: Kept | None = None
+        self.extra: Extra | None = None
+
+    def extended(self) -> Extra:
+        """Return what is known beyond the ordinary, to add to it."""
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
+
+    def entry(self, path: bytes) -> Entry:
+        """Return the entry to show this inode by, once it is to be shown under `path`."""
+        if self.extra is not None and self.extra.entry is not None:
+            return self.extra.entry._replace(path=path)
+        return Entry(path, Kind.FILE, *self.owner, self.mtime, self.kept.size if self.kept else 0)
+
+
+class Extra:
+    """What only some inodes have.
+
+    `entry` is there for all but plain files, and for those with extended attributes. An inode with several names is
+    shown by its `leader`, the path that came first. `waiting` is for one that a lower layer holds, or a later entry:
+    the visible names to give it when it is found, which is then what it is `bound` to.
+    """
+
+    __slots__ = ("bound", "entry", "leader", "waiting")
+
+    def __init__(self) -> None:
+        self.entry: Entry | None = None
+        self.leader: bytes | None = None
         self.waiting: list[bytes] | None = None
         self.bound: Inode | None = None
 
@@ -173,7 +197,7 @@ class LayerTree:
             return self._link(ordinal, entry, path, place, name)
         node = Inode(ordinal)
         if kind is Kind.SYMLINK:
-            node.entry = entry
+            node.extended().entry = entry
         self._put(place, name, node)
         return path, place, node
 
@@ -248,7 +272,7 @@ class LayerTree:
             return None  # to itself: GNU tar writes that for a name given twice
         if found is None:
             inode = Inode(ordinal)
-            inode.waiting = []
+            inode.extended().waiting = []
             self.deferred.append(Deferred(target, inode))
         else:
             inode = inode_of(found, b"/".join(target))
@@ -319,18 +343,19 @@ class LayerTree:
 def symlink_target(node: Node | None) -> bytes | None:
     """Return where a symlink leads; None for anything else."""
     inode = node.inode if isinstance(node, Link) else node
-    if isinstance(inode, Inode) and inode.entry is not None and inode.entry.kind is Kind.SYMLINK:
-        return inode.entry.link
+    if isinstance(inode, Inode) and inode.extra and inode.extra.entry and inode.extra.entry.kind is Kind.SYMLINK:
+        return inode.extra.entry.link
     return None
 
 
 def inode_of(leaf: Leaf, path: bytes) -> Inode:
     """Return what a leaf at `path` names. An inode that was shown is known by that path from now on."""
     inode = leaf.inode if isinstance(leaf, Link) else leaf
-    while inode.bound is not None:
-        inode = inode.bound
-    if leaf.shown and inode is leaf and inode.leader is None:
-        inode.leader = path
+    while inode.extra is not None and inode.extra.bound is not None:
+        inode = inode.extra.bound
+    if leaf.shown and inode is leaf:
+        extra = inode.extended()
+        extra.leader = extra.leader or path
     return inode
 
 

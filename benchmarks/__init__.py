@@ -1,0 +1,1 @@
+"""Measuring ocirootfs beside what one would use instead, on images made here."""

@@ -1,0 +1,66 @@
+"""The flattening rules, each broken in turn: the vectors and the model must notice.
+
+A mutant is a copy of the package in which one text is replaced. It runs in a process of its own, where it is what
+`import ocirootfs` finds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ocirootfs
+from tests.mutants import MUTANTS, Mutant
+
+PACKAGE = Path(ocirootfs.__file__).parent
+ROOT = Path(__file__).parents[1]
+
+CHECK = """
+import ocirootfs
+assert ocirootfs.__file__.startswith({where!r}), ocirootfs.__file__
+from tests.mutants import main
+print("ready", flush=True)
+main()
+"""
+
+
+def check(where: Path) -> subprocess.CompletedProcess[str]:
+    """Run the compact check on the copy of the package in `where`."""
+    environment = os.environ | {"PYTHONPATH": f"{where}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", CHECK.format(where=str(where))]
+    return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "ocirootfs")  # with its bytecode: times are kept
+    (tmp_path / "ocirootfs" / "__init__.py").write_text("")  # which would import the whole package
+    return tmp_path
+
+
+def test_the_package_passes(copy: Path) -> None:
+    done = check(copy)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_mutant_is_caught(mutant: Mutant, copy: Path) -> None:
+    module = copy / "ocirootfs" / f"{mutant.module}.py"
+    source = module.read_text()
+    assert source.count(mutant.text) == 1, "the mutant no longer fits its module"
+    broken = source.replace(mutant.text, mutant.replacement)
+    compile(broken, module.name, "exec")
+    module.write_text(broken)
+    done = check(copy)
+    assert done.stdout == "ready\n", done.stderr
+    assert done.returncode == 1, f"survived: {mutant.name}"
+
+
+def test_mutants_are_enough_and_differ() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) > 80
+    assert len({mutant[1:] for mutant in MUTANTS}) == len(MUTANTS)

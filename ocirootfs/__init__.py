@@ -20,6 +20,7 @@ from ocirootfs.image import Image, Layer
 from ocirootfs.packing import Packed
 from ocirootfs.platform import Platform
 from ocirootfs.reference import Reference
+from ocirootfs.s3.url import S3Options
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "Platform",
     "Reference",
     "Report",
+    "S3Options",
     "fetch",
     "flatten",
     "metadata",

@@ -117,7 +117,13 @@ class _Stack:
         """Yield what is visible of the next layer down, then cover what it covers."""
         dead = superseded(entry for entry, _ in reader.read(layer.open())) if careful else frozenset()
         tree = LayerTree(self._cover, _refusing(layer.number))
-        yield from self._entries(tree, layer, dead)
+        chunks = layer.open()
+        try:
+            yield from self._entries(tree, chunks, dead)
+        except LayerError:
+            for _ in chunks:  # a digest that is wrong is the better message
+                pass
+            raise
         tree.apply_markers()
         deferred: list[Deferred] = []
         yield from self._bind_within(tree, deferred)
@@ -126,10 +132,10 @@ class _Stack:
         self._spool.clear()
         _merge(self._above, tree.root)
 
-    def _entries(self, tree: LayerTree, layer: Layer, dead: frozenset[int]) -> Visible:
+    def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int]) -> Visible:
         owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         excluded = self._excluded
-        for ordinal, (listed, body) in enumerate(reader.read(layer.open())):
+        for ordinal, (listed, body) in enumerate(reader.read(chunks)):
             entry = _portable(listed) if listed.xattrs else listed
             taken = tree.take(0, entry)
             if taken is None:

@@ -54,10 +54,16 @@ class Layer:
         Each call gives the same bytes again. Raises DigestError, TruncatedError or InputError, at the latest when the
         stream ends: nothing that was made of it may be published before.
         """
-        plain = decompressed(self.blob(), self.name)
-        if self.digest == self.diff_id:  # stored as it is: one hash proves both
-            return plain
-        return verified(plain, self.diff_id, None, f"{self.name}, decompressed")
+        stored = self.blob()
+        plain = decompressed(stored, self.name)
+        if self.digest != self.diff_id:  # else it is stored as it is, and one hash proves both
+            plain = verified(plain, self.diff_id, None, f"{self.name}, decompressed")
+        try:
+            yield from plain
+        except InputError:
+            for _ in stored:  # what cannot be decompressed may not be what was promised, which is the better message
+                pass
+            raise
 
 
 @dataclass(frozen=True, slots=True)

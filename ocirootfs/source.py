@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 18
 _SPOOL_MEMORY = 8 << 20
+_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _TRANSPORTS = ("oci", "oci-archive", "docker-archive")
 
 
@@ -47,7 +48,7 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read a SOURCE. A word that is also a file here is an image's name, unless it has a slash or ends in .tar."""
+        """Read a SOURCE. A word that is also a file here is an image's name, unless it has a slash or such a suffix."""
         if text == "-":
             return cls("stdin")
         transport, colon, rest = text.partition(":")
@@ -56,7 +57,7 @@ class Source:
             if not path:
                 raise UsageError(f"'{printable(text)}' names no path")
             return cls(transport, path, name if colon and name else None)  # type: ignore[arg-type]  # checked above
-        if text.startswith(("/", "./", "../")) or (("/" in text or text.endswith(".tar")) and os.path.exists(text)):  # noqa: PTH110  # a string
+        if text.startswith(("/", "./", "../")) or text.endswith(_SUFFIXES) or ("/" in text and os.path.exists(text)):  # noqa: PTH110  # a string
             return cls("path", text)
         return cls("registry", reference=Reference.parse(text))
 

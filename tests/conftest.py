@@ -30,6 +30,13 @@ def _aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # one retry, at most a second later
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a developer's proxy out of what is on this machine."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost,[::1]")
+
+
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[str]:
     with moto_server() as url:

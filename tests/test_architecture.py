@@ -112,6 +112,6 @@ def test_what_is_never_imported(module: str) -> None:
 def test_public_names() -> None:
     assert set(ocirootfs.__all__) == {
         "Entry", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed", "Platform", "Reference", "Report",
-        "fetch", "flatten", "metadata", "open", "pack",
+        "S3Options", "fetch", "flatten", "metadata", "open", "pack",
     }  # fmt: skip
     assert all(hasattr(ocirootfs, name) for name in ocirootfs.__all__)

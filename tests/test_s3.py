@@ -576,9 +576,8 @@ def test_an_unknown_profile_is_a_usage_error() -> None:
 
 SCRIPT = """
     import re, signal, sys
-    from ocirootfs.s3.client import ExistsError
-from ocirootfs.s3.destination import S3Destination
-from ocirootfs.s3.url import S3Options, S3Url
+    from ocirootfs.s3.destination import S3Destination
+    from ocirootfs.s3.url import S3Options, S3Url
 
     def peak():  # KiB; ru_maxrss would count the parent's memory before exec
         return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])

@@ -22,7 +22,7 @@ from ocirootfs.tar import reader
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocirootfs.entry import Body, Entry
+    from ocirootfs.entry import Body, Entry, Piece
     from ocirootfs.spool import Kept, Spool
 
 _CHUNK = 1 << 18
@@ -237,9 +237,20 @@ class StreamMembers:
             _, _, body = self._next
             self._next = None
             self._passed.add(name)
-            yield from map(bytes, body)
+            yield from map(bytes, self._arriving(body))
         else:
             yield from self._spool.read(self._kept[name])
+
+    def _arriving(self, body: Body) -> Iterator[Piece]:
+        """Pass a member's content through; the stream may break off in it."""
+        try:
+            yield from body
+        except TruncatedError as error:
+            raise self._cut(error) from None
+
+    def _cut(self, error: TruncatedError) -> TruncatedError:
+        text = f"{self.what}: {error}" if self._begun else f"{self.what} is empty"
+        return TruncatedError(text, hint="the command before the pipe failed; its message is above")
 
     def _known(self, name: str) -> bool:
         name = _followed(name, self._links)
@@ -249,7 +260,7 @@ class StreamMembers:
         """Keep the next member and look at the one after it; False at the end of the stream."""
         if self._next:
             name, _, body = self._next
-            self._kept[name] = self._spool.keep(body)
+            self._kept[name] = self._spool.keep(self._arriving(body))
             self._next = None
         member = self._step()
         if member is None:
@@ -272,8 +283,7 @@ class StreamMembers:
         except TruncatedError as error:
             if self._begun and not self._count:
                 raise _unreadable(self.what, LayerError(str(error)), begun=False) from None
-            text = f"{self.what}: {error}" if self._begun else f"{self.what} is empty"
-            raise TruncatedError(text, hint="the command before the pipe failed; its message is above") from None
+            raise self._cut(error) from None
         self._ended = member is None
         self._count += 1
         return member

@@ -126,6 +126,7 @@ class _Search:
         index = Index(b"", OCI_INDEX, tuple(entries))
         alone = len(entries) == 1 and self._asked is None
         absent: Descriptor | None = None
+        others: list[Platform] = []
         for entry in entries if alone else candidates(index, self._wanted):
             raw = self._blob(entry)
             if raw is None:
@@ -140,9 +141,13 @@ class _Search:
             config = self._config(found)
             if alone or entry.platform is not None or rank(self._wanted, config.platform) is not None:
                 return found, config, _reference(entry)
+            others.append(config.platform)
         if absent is not None:
             text = f"{what}: its index lists {absent.digest}, which is not in it"
             raise InputError(text) if len(entries) == 1 else NotFoundError(text)
+        if others:  # their entries do not say what their configs do
+            there = ", ".join(str(platform) for platform in others)
+            raise NotFoundError(f"{what}: no image for {self._wanted}; available: {there}")
         raise no_platform(index, self._wanted, what)
 
     def _blob(self, descriptor: Descriptor) -> bytes | None:

@@ -26,7 +26,7 @@ exit status:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    words = argparse.ArgumentParser(
+    words = console.Words(
         prog="ocirootfs",
         description="Turn a container image into the rootfs archive that Concourse CI runs tasks from.",
         epilog=_EXAMPLES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import logging
@@ -10,7 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ocirootfs.errors import OcirootfsError, printable
 
@@ -27,6 +28,16 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class Words(argparse.ArgumentParser):
+    """A parser of words whose complaints look like all our others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and where to read more."""
+        say(f"ocirootfs: error: {printable(message, 1000)}")
+        say(f"  hint: {self.prog} --help")
+        sys.exit(2)
 
 
 def reserve_standard_streams() -> None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import stat
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from ocirootfs.source import Source
 if TYPE_CHECKING:
     from ocirootfs.api import Target
     from ocirootfs.image import Image
-from ocirootfs.packing import Packed
+    from ocirootfs.packing import Compression, Packed
 
 _EXAMPLES = """\
 SOURCE is - (standard input, the default), a reference such as ubuntu:17.04, oci:DIR[:NAME],
@@ -72,10 +73,10 @@ def run(chosen: argparse.Namespace) -> None:
     _check_streams(source, chosen)
     layout = ocirootfs.Layout(chosen.layout, tuple(chosen.exclude), chosen.devices)
     # Mistakes are told before anything is downloaded.
-    compression_for(chosen.output or "x.tgz", layout, asked=chosen.compress)
     excluder(layout.exclude)
+    place = _Place.of(chosen, layout)
     with options.opened(chosen.source, chosen, chosen.tmpdir) as image:
-        packed = _pack(image, source, layout, chosen)
+        packed = _pack(image, place.output(image, source), layout, chosen, place.compress)
     _report(packed)
     if chosen.output != "-":
         print(packed.stored.location)
@@ -110,14 +111,39 @@ def _redirected_to_archive() -> bool:
     return name.endswith((".tgz", ".gz", ".tar"))
 
 
-def _pack(image: Image, source: Source, layout: ocirootfs.Layout, chosen: argparse.Namespace) -> Packed:
-    fallback = os.path.basename(os.path.normpath(source.path)).partition(".")[0] if source.path else ""  # noqa: PTH119
-    output = chosen.output or "./"
-    inside = output.endswith("/") or (output != "-" and os.path.isdir(output))  # noqa: PTH112  # a string
-    compress = compression_for("" if inside else output, layout, asked=chosen.compress)
-    if inside:
-        output = os.path.join(output, default_name(image, compress, fallback=fallback or "image"))  # noqa: PTH118
-    target: Target = sys.stdout.buffer if output == "-" else output.removeprefix("./")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where -o says the archive goes: a name, or a place where it gets its default one."""
+
+    text: str
+    is_inside: bool
+    compress: Compression
+
+    @classmethod
+    def of(cls, chosen: argparse.Namespace, layout: ocirootfs.Layout) -> _Place:
+        text = chosen.output or "./"
+        if text.startswith("s3://"):
+            from ocirootfs.s3.url import S3Url  # noqa: PLC0415  # only who has a bucket needs it
+
+            is_inside = S3Url.parse(text).is_prefix
+        else:
+            is_inside = text.endswith("/") or (text != "-" and os.path.isdir(text))  # noqa: PTH112  # a string
+        return cls(text, is_inside, compression_for("" if is_inside else text, layout, asked=chosen.compress))
+
+    def output(self, image: Image, source: Source) -> str:
+        """Return the name of the archive of `image`."""
+        if not self.is_inside:
+            return self.text
+        stem = os.path.basename(os.path.normpath(source.path)).partition(".")[0] if source.path else ""  # noqa: PTH119
+        name = default_name(image, self.compress, fallback=stem or "image")
+        return os.path.join(self.text, name).removeprefix("./")  # noqa: PTH118
+
+
+def _pack(
+    image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.Namespace, compress: Compression
+) -> Packed:
+    """Pack, and say with an error that nothing is there."""
+    target: Target = sys.stdout.buffer if output == "-" else output
     try:
         with bar(image, quiet=chosen.quiet) as progress:
             return ocirootfs.pack(
@@ -132,7 +158,7 @@ def _pack(image: Image, source: Source, layout: ocirootfs.Layout, chosen: argpar
             )
     except OcirootfsError as error:
         if output != "-":
-            error.args = (f"{error}; nothing was written to {output.removeprefix('./')}",)
+            error.args = (f"{error}; nothing was written to {output}",)
         raise
 
 

@@ -137,7 +137,7 @@ class _Stack:
         excluded = self._excluded
         for ordinal, (listed, body) in enumerate(reader.read(chunks)):
             entry = _portable(listed) if listed.xattrs else listed
-            taken = tree.take(0, entry)
+            taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
                 continue
             path, place, node = taken

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ocirootfs.manifest import Config
     from ocirootfs.reference import Reference
 
+_MAX_USER = 2**31 - 1  # moby/sys/user, which Concourse looks users up with
 log = logging.getLogger("ocirootfs.metadata")
 
 
@@ -28,11 +29,18 @@ def metadata_json(config: Config) -> bytes:
     return _line(
         {
             "env": list(_startable(config.env)),
-            "user": config.user,
+            "user": _known(config.user),
             "entrypoint": None if config.entrypoint is None else list(config.entrypoint),
             "cmd": None if config.cmd is None else list(config.cmd),
         }
     )
+
+
+def _known(user: str) -> str:
+    """Return the user as it is; one whose numbers are out of range is worth a warning."""
+    if any(part.isdecimal() and int(part[:20]) > _MAX_USER for part in user.split(":")):
+        log.warning("no container starts as user '%s': ids go up to %d there", printable(user, 60), _MAX_USER)
+    return user
 
 
 def _startable(env: Iterable[str]) -> Iterator[str]:

@@ -41,6 +41,7 @@ def read_tree(file: IO[bytes], prefix: str = "") -> dict[str, Node]:
     The root has the path `""`.
     """
     tree: dict[str, Node] = {}
+    file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
         members = archive.getmembers()
         check_canonical(members)

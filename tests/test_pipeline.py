@@ -48,10 +48,7 @@ VECTORS: list[Data] = [
     for part in (json.loads((FIXTURES / name).read_text()),)
     for vector in (*part["vectors"], *part.get("pipeline", ()))
 ]
-# tests.trees takes any name of a whiteout in an archive for a mistake.
-ACCEPTED = [
-    found for found in VECTORS if found["expect"] != "reject" and not any(".wh." in path for path in found["expect"])
-]
+ACCEPTED = [found for found in VECTORS if found["expect"] != "reject"]
 REJECTED = [found for found in VECTORS if found["expect"] == "reject"]
 each = partial(pytest.mark.parametrize, ids=lambda value: value["name"] if isinstance(value, dict) else None)
 

@@ -45,7 +45,7 @@ def read_tree(file: IO[bytes], prefix: str = "") -> dict[str, Node]:
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
         members = archive.getmembers()
         check_canonical(members)
-        end = archive.offset
+        end = max((member.offset_data + member.size * member.isreg() for member in members), default=0)
         for member in members:
             if not (member.name + "/").startswith(prefix):
                 continue
@@ -56,7 +56,7 @@ def read_tree(file: IO[bytes], prefix: str = "") -> dict[str, Node]:
             body = archive.extractfile(member) if member.isreg() else None
             tree[path] = _node(member, body.read() if body else b"")
     file.seek(0, 2)
-    assert file.tell() >= end
+    assert file.tell() == end + -end % 512 + 1024, "not just the two zero blocks after the last member"
     file.seek(-1024, 2)
     assert file.read() == bytes(1024), "no two zero blocks at the end"
     return tree
@@ -90,7 +90,8 @@ def check_canonical(members: list[tarfile.TarInfo]) -> None:
         name = member.name
         assert name not in kinds, f"{name!r} twice"
         assert name == "." or (not name.startswith("/") and ".." not in name.split("/")), name
-        assert not name.rsplit("/", 1)[-1].startswith(".wh."), name
+        # A layer may put files below `.wh.x`, which no host takes for a marker; a marker itself is never a directory.
+        assert member.isdir() or not name.rsplit("/", 1)[-1].startswith(".wh."), name
         assert member.type in NAMES or member.islnk(), (name, member.type)
         assert (member.uname, member.gname) == ("", ""), name
         kinds[name] = member.type

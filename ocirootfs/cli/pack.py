@@ -157,7 +157,7 @@ def _pack(
                 progress=progress,
             )
     except OcirootfsError as error:
-        if output not in {"-", *str(error).replace("'", " ").replace(":", " ").split()}:
+        if output != "-" and output not in str(error):
             error.args = (f"{error}; nothing was written to {output}",)
         raise
 

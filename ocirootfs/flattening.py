@@ -33,6 +33,7 @@ not last. Writers that take a layer from a file system never do this, so nobody 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,14 @@ from ocirootfs.layertree import (
     superseded,
     symlink_target,
 )
+from ocirootfs.oddity import Note, Oddities, Oddity
 from ocirootfs.tar import reader
 
 if TYPE_CHECKING:
     from ocirootfs.image import Layer
     from ocirootfs.spool import Spool
+
+log = logging.getLogger("ocirootfs.flattening")
 
 Visible = Iterator[tuple[Entry, Body]]
 Excluded = Callable[[bytes], bool]
@@ -86,7 +90,8 @@ def flatten(
     First the non-directories, as they are met, a hard link always after the entry it names; then the directories, in
     post-order, the root (path `b""`) last. Contents are to be read before the next entry is asked for. `excluded` paths
     are left out with all below them, as if a layer above hid them. The layers whose numbers are in `careful` are read
-    twice. Raises InputError for what no container host accepts, Superseded for a layer that needed care.
+    twice. Raises InputError for what no container host accepts, Superseded for a layer that needed care. What is odd is
+    logged as a warning when everything has been shown.
 
     The bytes of a layer are proved when the iterator passes its end: nothing made of them may be published before the
     iterator is exhausted.
@@ -102,6 +107,8 @@ def flatten(
     except LayerError as error:
         raise InputError(error.message) from None
     yield from stack.directories()
+    for line in stack.oddities.lines():
+        log.warning("%s", line)
 
 
 class _Stack:
@@ -112,14 +119,16 @@ class _Stack:
         self._awaited: list[Awaited] = []
         self._spool = spool
         self._excluded = excluded
+        self.oddities = Oddities()
 
     def show(self, layer: Layer, *, careful: bool) -> Visible:
         """Yield what is visible of the next layer down, then cover what it covers."""
         dead = superseded(entry for entry, _ in reader.read(layer.open())) if careful else frozenset()
-        tree = LayerTree(self._cover, _refusing(layer.number))
+        note = self.oddities.within(layer.name)
+        tree = LayerTree(self._cover, _refusing(layer.number), note)
         chunks = layer.open()
         try:
-            yield from self._entries(tree, chunks, dead)
+            yield from self._entries(tree, chunks, dead, note)
         except LayerError:
             for _ in chunks:  # a digest that is wrong is the better message
                 pass
@@ -130,13 +139,13 @@ class _Stack:
         yield from self._bind_from_above(tree)
         self._awaited += [Awaited(layer.name, each) for each in deferred]
         self._spool.clear()
-        _merge(self._above, tree.root)
+        _merge(self._above, tree.root, note)
 
-    def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int]) -> Visible:
+    def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int], note: Note) -> Visible:
         owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         excluded = self._excluded
         for ordinal, (listed, body) in enumerate(reader.read(chunks)):
-            entry = _portable(listed) if listed.xattrs else listed
+            entry = _portable(listed, note) if listed.xattrs else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
                 continue
@@ -243,12 +252,14 @@ class _Stack:
         return not path.startswith(AUFS) and not (self._excluded and self._excluded(path))
 
 
-def _portable(entry: Entry) -> Entry:
+def _portable(entry: Entry, note: Note) -> Entry:
     """Drop the attributes that belong to the host that made the layer.
 
     `trusted.` is overlayfs's own bookkeeping, which on another host would make a directory opaque (containerd refuses
     it); SELinux labels are set by the host's policy (containers/storage and umoci drop them).
     """
+    if any(name.startswith(b"trusted.") for name, _ in entry.xattrs):
+        note(Oddity.TRUSTED, entry.path)
     kept = tuple((k, v) for k, v in entry.xattrs if not k.startswith(b"trusted.") and k != b"security.selinux")
     return entry._replace(xattrs=kept)
 
@@ -335,11 +346,11 @@ class Awaited:
         return LayerError(f"a hard link of {self._layer} names '{target}', which is neither in it nor below")
 
 
-def _merge(above: Directory, root: Directory) -> None:
+def _merge(above: Directory, root: Directory, note: Note) -> None:
     """Let the tree of upper layers cover what one more layer covers. The layer's tree is used up."""
-    todo = [(above, root)]
+    todo = [(b"", above, root)]
     while todo:
-        upper, lower = todo.pop()
+        prefix, upper, lower = todo.pop()
         if upper.entry is None:  # implied so far: the layer below may list it, opaque or not
             upper.entry = lower.entry
         if upper.opaque:
@@ -351,9 +362,11 @@ def _merge(above: Directory, root: Directory) -> None:
                 upper.children[name] = _settled(node)
             elif isinstance(mine, Directory):
                 if isinstance(node, Directory):
-                    todo.append((mine, node))
-                else:
-                    mine.cut()
+                    todo.append((prefix + name + b"/", mine, node))
+                    continue
+                if mine.entry is None and symlink_target(node) is not None:
+                    note(Oddity.SHADOWED, prefix + name)
+                mine.cut()
 
 
 def _settled(node: Node) -> Node:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ocirootfs.entry import Entry, Kind, canonical, folded
 from ocirootfs.errors import LayerError
+from ocirootfs.oddity import Note, Oddity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -154,16 +155,17 @@ class LayerTree:
     """The tree of one layer while its entries pass, in order, through `take`.
 
     `cover` tells what upper layers have at a path; `dropped` hears of each name that a later entry of the layer
-    replaces or removes.
+    replaces or removes, `note` of what is odd.
     """
 
-    def __init__(self, cover: Callable[[bytes], Cover], dropped: Callable[[Leaf], None]) -> None:
+    def __init__(self, cover: Callable[[bytes], Cover], dropped: Callable[[Leaf], None], note: Note) -> None:
         self.root = Directory()
         self.whiteouts: list[bytes] = []
         self.opaques: list[bytes] = []
         self.deferred: list[Deferred] = []
         self._cover = cover
         self._dropped = dropped
+        self._note = note
         self._places: dict[bytes, Place] = {}
         self._moved = False  # some place was reached through a symlink
 
@@ -192,6 +194,7 @@ class LayerTree:
         if kind is Kind.CHAR and entry.device == (0, 0):  # overlayfs's own form of a whiteout
             self._remove(place, name)
             self.whiteouts.append(path)
+            self._note(Oddity.WHITEOUT_DEVICE, path)
             return None
         if kind is Kind.HARDLINK:
             return self._link(ordinal, entry, path, place, name)
@@ -287,12 +290,15 @@ class LayerTree:
             raise LayerError(f"a path of more than {DEPTH} components", path=head)
         path = b"/".join(components)
         directory = self.root
-        for component in components:
+        for depth, component in enumerate(components, 1):
             node = directory.children.get(component)
             if not isinstance(node, Directory):
                 if node is not None:
+                    self._note(Oddity.IN_THE_WAY, b"/".join(components[:depth]))
                     self._drop(node)
                 node = directory.children[component] = Directory()
+                if component.startswith(WHITEOUT) and not path.startswith(AUFS):
+                    self._note(Oddity.WHITEOUT_DIRECTORY, b"/".join(components[:depth]))
             directory = node
         self._moved = self._moved or path != head
         place = self._places[head] = Place(path, directory, self._cover(path), moved=path != head)
@@ -366,7 +372,7 @@ def superseded(entries: Iterable[Entry]) -> frozenset[int]:
     def dropped(leaf: Leaf) -> None:
         dead.add(leaf.ordinal)
 
-    tree = LayerTree(lambda _: COVERED, dropped)
+    tree = LayerTree(lambda _: COVERED, dropped, lambda *_: None)  # whoever reads the layer next will tell
     for ordinal, entry in enumerate(entries):
         tree.take(ordinal, entry)
     return frozenset(dead)

@@ -7,7 +7,9 @@ the package, so nothing here needs pytest or Hypothesis.
 from __future__ import annotations
 
 import json
+import logging
 import random
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -230,6 +232,77 @@ def excluding(paths: Iterable[bytes]) -> Excluded:
     return chosen.__contains__ if chosen else None
 
 
+def file(name: str, data: str = "") -> Data:
+    """Return a file's entry; its content is its name unless given."""
+    return {"type": "file", "name": name, "data": data or name}
+
+
+def link(name: str, target: str) -> Data:
+    """Return a hard link's entry."""
+    return {"type": "hardlink", "name": name, "linkname": target}
+
+
+def symlink(name: str, target: str) -> Data:
+    """Return a symbolic link's entry."""
+    return {"type": "symlink", "name": name, "linkname": target}
+
+
+ODD: dict[str, tuple[Stack, list[str]]] = {
+    "implied-over-symlink": (
+        [[file("usr/lib/a"), symlink("lib", "usr/lib")], [file("lib/b")]],
+        ["layer 1: the symbolic link 'lib' becomes a directory"],
+    ),
+    "implied-twice-over-symlinks": (
+        [[symlink("e/d/x", "y"), symlink("e/d/z", "y")], [file("e/d/x/b")], [file("e/d/x/c"), file("e/d/z/.wh.a")]],
+        ["layer 1: the symbolic link 'e/d/x' becomes a directory", "1 more like it"],
+    ),
+    "listed-over-symlink": ([[symlink("lib", "usr")], [{"type": "dir", "name": "lib"}, file("lib/b")]], []),
+    "listed-between": ([[symlink("lib", "usr")], [{"type": "dir", "name": "lib"}], [file("lib/b")]], []),
+    "implied-over-hidden-symlink": ([[symlink("lib", "usr")], [file(".wh.lib")], [file("lib/b")]], []),
+    "implied-and-whited-out": ([[symlink("lib", "usr")], [file(".wh.lib"), file("lib/b")]], []),
+    "implied-over-file": ([[file("lib")], [file("lib/b")]], []),
+    "below-a-file": ([[file("a/b"), file("a/b/c/d")]], ["layer 1: 'a/b' has entries below it and is no directory"]),
+    "whiteout-directory": (
+        [[file("e/.wh.d/x/y"), file("e/.wh.d/x/z")], [file("a")]],
+        ["layer 1: 'e/.wh.d' is a directory with a whiteout's name"],
+    ),
+    "aufs-directory": ([[file(".wh..wh.plnk/1.2")], [file("a")]], []),
+    "whiteout-device": (
+        [[file("d/x"), file("y")], [{"type": "char", "name": "d/x"}, {"type": "char", "name": "y"}]],
+        ["layer 2: the device 0:0 'd/x' is taken for a whiteout", "1 more like it"],
+    ),
+    "trusted": (
+        [[file("a") | {"xattrs": {"trusted.overlay.opaque": "y"}}, file("b") | {"xattrs": {"security.selinux": "x"}}]],
+        ["layer 1: 'a' has trusted extended attributes"],
+    ),
+}
+"""Stacks that are accepted with a warning, or that look like it: what the warnings begin with, and how they end."""
+
+
+def warnings_of(stack: Stack) -> list[str]:
+    """Flatten, starting over as needed, and return what is logged, without digests."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("ocirootfs")
+    logger.addHandler(handler)
+    try:
+        optimistically(layers_of(stack))
+    finally:
+        logger.removeHandler(handler)
+    return [re.sub(r" \(sha256:[0-9a-f]{12}\)", "", line) for line in lines]
+
+
+def check_warnings(name: str) -> None:
+    """Assert that one of the `ODD` stacks is warned of as it should be, and once."""
+    stack, wanted = ODD[name]
+    found = warnings_of(stack)
+    assert len(found) == bool(wanted), found
+    for line in found:
+        assert line.startswith(wanted[0]), line
+        assert line.endswith(wanted[1]) if wanted[1:] else "more like it" not in line, line
+
+
 def main(seeds: int = 300) -> None:
     """Check the package that is imported; AssertionError or any other exception if it is wrong."""
     for vector in vectors():
@@ -239,11 +312,35 @@ def main(seeds: int = 300) -> None:
         choose = random.Random(seed).choice
         stack = model.random_stack(choose)
         check_stack(stack, excluding(choose(((), (), (), (b"a",), (b"b/a", b"c")))))
+    for name in ODD:
+        check_warnings(name)
     too_deep: Data = {"type": "file", "name": "d/" * (DEPTH + 1) + "f"}
     assert rejects(lambda: carefully(layers_of([[too_deep]]))) is not None
 
 
 MUTANTS = [
+    Mutant("a shadowed symlink is not told", "flattening", "note(Oddity.SHADOWED, prefix + name)", "pass"),
+    Mutant("a listed directory shadows too", "flattening", "mine.entry is None and symlink", "symlink"),
+    Mutant(
+        "a shadowed file is told", "flattening", "entry is None and symlink_target(node) is not None:", "entry is None:"
+    ),
+    Mutant("a shadowed symlink has half a name", "flattening", 'prefix + name + b"/", mine', 'name + b"/", mine'),
+    Mutant(
+        "a file in the way is not told",
+        "layertree",
+        'self._note(Oddity.IN_THE_WAY, b"/".join(components[:depth]))',
+        "pass",
+    ),
+    Mutant(
+        "a directory called like a whiteout is not told",
+        "layertree",
+        'self._note(Oddity.WHITEOUT_DIRECTORY, b"/".join(components[:depth]))',
+        "pass",
+    ),
+    Mutant("AUFS's directories are told", "layertree", " and not path.startswith(AUFS):", ":"),
+    Mutant("a device 0:0 is not told", "layertree", "self._note(Oddity.WHITEOUT_DEVICE, path)", "pass"),
+    Mutant("a trusted attribute is not told", "flattening", "note(Oddity.TRUSTED, entry.path)", "pass"),
+    Mutant("any attribute is told", "flattening", 'if any(name.startswith(b"trusted.") for', "if any(name for"),
     Mutant(
         "an opaque marker means nothing",
         "layertree",
@@ -322,11 +419,12 @@ MUTANTS = [
         "a parent that is no directory stays",
         "layertree",
         (
-            "if not isinstance(node, Directory):\n"
+            "            if not isinstance(node, Directory):\n"
             "                if node is not None:\n"
+            '                    self._note(Oddity.IN_THE_WAY, b"/".join(components[:depth]))\n'
             "                    self._drop(node)"
         ),
-        "if not isinstance(node, Directory):\n                if False:\n                    pass",
+        "            if not isinstance(node, Directory):\n                if False:\n                    pass",
     ),
     Mutant(
         "a link's target may not climb",
@@ -409,7 +507,7 @@ MUTANTS = [
         "pass",
     ),
     Mutant("kept contents are never dropped", "flattening", "        self._spool.clear()\n", ""),
-    Mutant("a layer covers nothing", "flattening", "        _merge(self._above, tree.root)\n", ""),
+    Mutant("a layer covers nothing", "flattening", "        _merge(self._above, tree.root, note)\n", ""),
     Mutant("what does not survive is shown", "flattening", " and ordinal not in dead", ""),
     Mutant("covered entries are shown", "flattening", "visible = _uncovered(place, path) and", "visible ="),
     Mutant("excluded entries are shown", "flattening", " and not (excluded and excluded(path))", ""),
@@ -583,8 +681,8 @@ MUTANTS = [
     Mutant(
         "a lower file does not stop the directory above it",
         "flattening",
-        "                    mine.cut()\n",
-        "                    pass\n",
+        "                mine.cut()\n",
+        "                pass\n",
     ),
 ]
 """One for each rule and guard of the flattening core."""

@@ -13,7 +13,7 @@ PACKAGE = Path(ocirootfs.__file__).parent
 
 # DESIGN.md draws these ranks. A module imports from lower ranks and, inside its own, only from those before it.
 RANKS = [
-    ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry"],
+    ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "gzip", "spool", "exclude", "metadata",

@@ -13,7 +13,20 @@ from ocirootfs.flattening import Superseded, flatten
 from ocirootfs.layertree import DEPTH
 from ocirootfs.spool import Spool
 from tests import model
-from tests.mutants import carefully, check_vector, layers_of, mismatches, optimistically, tree_of, vectors
+from tests.mutants import (
+    ODD,
+    carefully,
+    check_vector,
+    check_warnings,
+    file,
+    layers_of,
+    link,
+    mismatches,
+    optimistically,
+    tree_of,
+    vectors,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,14 +103,6 @@ def test_a_vector_that_is_wrong_is_noticed() -> None:
     assert mismatches({**right, "expect": {"d": {}, "d/a": {}, "b": {"same_inode_as": "d/a"}}}, tree), "c is extra"
     assert mismatches({**right, "expect_absent": ["c"]}, tree)
     assert mismatches({**right, "root": {"mode": "0700"}}, tree)
-
-
-def file(name: str, data: str = "") -> Data:
-    return {"type": "file", "name": name, "data": data or name}
-
-
-def link(name: str, target: str) -> Data:
-    return {"type": "hardlink", "name": name, "linkname": target}
 
 
 def test_a_deep_path() -> None:
@@ -178,6 +183,16 @@ def test_superseded_is_raised_for_what_has_gone_out_only(entries: list[Data], hi
         carefully(layers, careful=())
     assert raised.value.layer == 1
     assert carefully(layers, careful={1}) == carefully(layers)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_is_told_once(name: str) -> None:
+    check_warnings(name)
+
+
+def test_starting_over_tells_nothing_twice() -> None:
+    stack = [[file("a"), file("a/b"), file("c", "1"), file("c", "2")], [file("d", "1"), file("d", "2")]]
+    assert [line.partition(":")[0] for line in warnings_of(stack)] == ["layer 1"]
 
 
 def test_errors_name_the_layer() -> None:

@@ -46,7 +46,8 @@ class Spool:
         except OSError as error:
             need = self._end + len(piece)
             raise LocalError(
-                f"cannot keep {need} bytes in a temporary file: {error.strerror}",
+                f"cannot keep {need} bytes in a temporary file in {self._directory or tempfile.gettempdir()}: "
+                f"{error.strerror}",
                 hint="point TMPDIR or --tmpdir to a directory with more room",
             ) from error
         self._end += len(piece)
@@ -55,7 +56,9 @@ class Spool:
         # Unbuffered, so that a full disk is met here and not in a later seek or close.
         file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115  # close() ends it
         try:
-            _write_all(file, held.getbuffer()[: self._end])
+            held.seek(0)
+            for piece in iter(lambda: held.read(_PIECE), b""):  # copies: a view would outlive this in a traceback
+                _write_all(file, piece)
         except OSError:
             file.close()
             raise

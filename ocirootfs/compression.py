@@ -84,7 +84,7 @@ def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
                 if not data:
                     break
                 if not _GZIP.startswith(data[:2]):
-                    log.debug("%s: bytes after the end of the gzip stream are ignored", what)
+                    log.warning("%s: what follows the end of the gzip stream is ignored", what)
                     yield from _ignored(chunks)
                     return
                 member, fresh = isal_zlib.decompressobj(31), False

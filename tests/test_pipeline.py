@@ -663,3 +663,16 @@ def test_stopped_while_a_file_is_written(big_layout: str, here: Path) -> None:
         process.stdin.close()
         process.stdin = None
     assert listed(here) == []
+
+
+def test_warnings_are_said_once_however_often_a_layer_is_read(here: Path) -> None:
+    """Standard output is written with care, so every layer is read twice."""
+    entries = [_file("a", b"1"), _file("a/b", b"2")]
+    layout = build([{"entries": entries, "trailing": "garbage"}]).layout(here / "layout")
+    ran = run("pack", f"oci:{layout}", "-o", "-")
+    assert ran.status == 0
+    lines = ran.err.splitlines()
+    assert len(lines) == 2, ran.err
+    assert "what follows the end of the gzip stream is ignored" in lines[0]
+    assert "'a' has entries below it and is no directory" in lines[1]
+    assert run("pack", f"oci:{layout}", "-o", "-", "--quiet").err == ""

@@ -132,11 +132,28 @@ class _Lines(logging.Formatter):
         return f"ocirootfs: {level}{printable(record.getMessage(), 1000)}"
 
 
+class _Once(logging.Filter):
+    """Lets each warning through once: a layer that is read twice has the same ones again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        text = record.getMessage()
+        is_new = text not in self._said
+        self._said.add(text)
+        return is_new
+
+
 def _log_to_stderr(*, quiet: bool, verbose: int, debug: bool) -> None:
     """Show the library's log: warnings, with -v what it does, with -vv or --debug every detail."""
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
+    handler.addFilter(_Once())
     logger = logging.getLogger("ocirootfs")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else level)

@@ -82,6 +82,19 @@ class Reference:
         return "registry-1.docker.io" if self.registry == HUB else self.registry
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What else may have been meant, for when nothing is found: without dot or port a first word is no host."""
+        if self.registry != HUB:
+            return ()
+        first, _, rest = self.repository.removeprefix("library/").partition("/")
+        if rest:
+            return (f"'{first}' is taken for a user of Docker Hub: a registry has a dot or a port in its name",)
+        if "." in first or first == "localhost":
+            port = f":{self.tag}" if self.tag and self.tag.isdecimal() else ""
+            return (f"did you mean '{first}{port}/NAME'?",)
+        return ()
+
+    @property
     def target(self) -> str:
         """What the manifest is asked for by: the digest, or the tag."""
         return str(self.digest or self.tag)

@@ -23,9 +23,10 @@ RANKS = [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination",
         "s3.parts", "s3.url", "s3.client", "s3.destination", "s3",
-        "registry.origin", "registry.retry", "registry.complaint", "registry.netfailure", "registry.trust",
-        "registry.transport", "registry.credhelper", "registry.credentials", "registry.challenge", "registry.auth",
-        "registry.blob", "registry.client", "registry",
+        "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
+        "registry.certsd", "registry.trust", "registry.connections", "registry.transport", "registry.credhelper",
+        "registry.ecr", "registry.credentials", "registry.challenge", "registry.auth", "registry.blob",
+        "registry.mirror", "registry.client", "registry",
     ],
     ["fetching", "packing"],
     ["api", ""],
@@ -33,12 +34,12 @@ RANKS = [
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}
 
-# The only module that imports a library.
+# The only modules that import a library.
 SOLE = {
-    "requests": {"registry.transport"},
-    "urllib3": {"registry.transport"},
-    "boto3": {"s3.client"},
-    "botocore": {"s3.client"},
+    "requests": {"registry.connections", "registry.transport"},
+    "urllib3": {"registry.connections", "registry.transport"},
+    "boto3": {"registry.ecr", "s3.client"},
+    "botocore": {"registry.ecr", "s3.client"},
     "tqdm": {"cli.progress"},
     "zstandard": {"compression"},
     "isal": {"compression"},

@@ -55,9 +55,25 @@ def add_registry(words: argparse.ArgumentParser) -> None:
     group.add_argument("--no-creds", action="store_true", help="ask as nobody, whatever was saved")
     group.add_argument("--authfile", metavar="FILE", help="where credentials are saved, instead of the usual places")
     group.add_argument(
+        "--trust-realm",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="a token server of another domain that may be told the credentials (repeat)",
+    )
+    group.add_argument(
+        "--mirror",
+        metavar="[REGISTRY=]URL",
+        action="append",
+        help="ask this registry first, below the URL's path, for what is REGISTRY's, by default Docker Hub's (repeat)",
+    )
+    group.add_argument(
         "--plain-http", action="store_true", help="speak HTTP without TLS (a loopback registry may anyway)"
     )
     group.add_argument("--insecure", action="store_true", help="do not verify TLS certificates")
+    group.add_argument(
+        "--insecure-host", metavar="HOST[:PORT]", action="append", default=[], help="do not verify this host's (repeat)"
+    )
     group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
     group.add_argument("--timeout", type=float, default=60, metavar="S", help="longest silence, seconds (default: 60)")
     group.add_argument("--retries", type=int, default=5, metavar="N", help="tries after a failure (default: 5)")
@@ -82,16 +98,22 @@ def opened(text: str, chosen: argparse.Namespace, tmpdir: str | None = None) -> 
 def _registry(chosen: argparse.Namespace) -> Registry:
     # Only what talks to a registry pays for requests.
     from ocirootfs.registry import Registry, credentials  # noqa: PLC0415
+    from ocirootfs.registry.mirror import Mirror  # noqa: PLC0415
 
+    named = os.environ.get("OCIROOTFS_MIRRORS", "").split() if chosen.mirror is None else chosen.mirror
+    mirrors = [Mirror.parse(text) for text in named]
     find: credentials.Find = credentials.Keychain(authfile=chosen.authfile).find
     if chosen.no_creds:
         find = credentials.anonymous
     elif user := chosen.creds or os.environ.get("OCIROOTFS_USERNAME"):
-        find = credentials.fixed(_credentials(user, chosen))
+        # They are the registry's, and no mirror's.
+        find = credentials.fixed(_credentials(user, chosen), but={mirror.host for mirror in mirrors}, otherwise=find)
     return Registry(
         credentials=find,
+        mirrors=mirrors,
+        trusted_realms=chosen.trust_realm,
         plain_http=chosen.plain_http,
-        insecure=chosen.insecure,
+        insecure=chosen.insecure or chosen.insecure_host,
         ca_file=chosen.ca_file,
         timeout=chosen.timeout,
         retries=chosen.retries,
@@ -105,7 +127,7 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     if chosen.password_stdin:
         if sys.stdin.isatty():
             raise UsageError("--password-stdin reads the password from standard input, which is a terminal")
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = sys.stdin.read(1 << 20).rstrip("\r\n")  # a key in JSON has many lines
     elif not colon:
         password = os.environ.get("OCIROOTFS_PASSWORD", "")
     if not password:

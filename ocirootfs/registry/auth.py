@@ -6,7 +6,8 @@ section 11. Nothing but `repository:NAME:pull` is ever asked for, whatever scope
 A token server is where the registry says it is, which is why it is not believed blindly: it must be https unless
 the registry itself is plain http, no address inside this machine unless the registry is one, and a password goes
 only to the registry's host, to its sibling (auth.docker.io, gitlab.com for registry.gitlab.com), or to a host that
-the caller trusts by name (GHSA-28r5-37g7-p6mp). Any other gets a request without credentials.
+the caller trusts by name (GHSA-28r5-37g7-p6mp). Any other gets a request without credentials, and where that is not
+enough the error says how to trust it.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ _NO_POST = frozenset([400, 401, 404, 405])
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A request to a token server: a GET, or a POST of `form`."""
+    """A request to a token server, on the word of `registry`: a GET, or a POST of `form`."""
 
     url: str
+    registry: Origin
     authorization: str | None = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
 
@@ -61,6 +63,13 @@ Exchange: TypeAlias = "Callable[[TokenRequest], tuple[int, bytes]]"
 class _Pass:
     header: str = field(repr=False)
     expires: float  # by the monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    token: str = field(repr=False)
+    lifetime: float  # seconds
+    refresh: str = field(repr=False)  # "" for none
 
 
 class Authorizer:
@@ -81,6 +90,8 @@ class Authorizer:
         self._lock = threading.RLock()
         self._passes: dict[tuple[Origin, str], _Pass] = {}
         self._searches: dict[tuple[str, str], Search] = {}
+        self._refreshing: dict[tuple[Origin, str, str], str] = {}  # by registry, realm and service
+        self._withheld: dict[str, str] = {}  # by registry: the token server that was not told the credentials
 
     def header(self, origin: Origin, reference: Reference) -> str | None:
         """Return the Authorization that served last for this repository, None before the first challenge."""
@@ -101,6 +112,8 @@ class Authorizer:
             if found.scheme == "bearer":
                 new = self._bearer(origin, reference, found)
             else:
+                if stale:  # a helper's passwords end, as a cloud's do: what it says now may be another
+                    self._searches.pop((reference.registry, reference.repository), None)
                 new = _Pass(self._basic(origin, reference), float("inf"))
             self._passes[origin, reference.repository] = new
             return new.header
@@ -113,10 +126,23 @@ class Authorizer:
                 self._searches[key] = self._find(reference)
             return self._searches[key]
 
+    def advice(self, reference: Reference) -> str:
+        """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""
+        search = self.search(reference)
+        host = self._withheld.get(reference.registry)
+        if host:
+            return f"its token server {host} was not told the credentials; if that is right: --trust-realm {host}"
+        if search.credentials:
+            user = f"user '{printable(search.credentials.username, 60)}'" if search.credentials.username else "a token"
+            said = f"tried as {user} from {search.credentials.source}"
+        else:
+            said = f"no credentials for {reference.registry} in {', '.join(search.places) or 'the usual places'}"
+        return "; ".join((said, *search.troubles, *reference.doubts))
+
     def _basic(self, origin: Origin, reference: Reference) -> str:
         search = self.search(reference)
         if not search.credentials or not search.credentials.username:
-            raise AuthError(f"{origin} wants a user name and a password", hint=where_to_log_in(reference, search))
+            raise AuthError(f"{origin} wants a user name and a password", hint=self.advice(reference))
         return _basic(search.credentials)
 
     def _bearer(self, origin: Origin, reference: Reference, challenge: Challenge) -> _Pass:
@@ -127,37 +153,56 @@ class Authorizer:
         realm = _realm(challenge, origin)
         if credentials and not self._trusts(realm, origin):
             log.warning("%s is not trusted with the credentials for %s", Origin.of(realm), origin)
+            self._withheld[reference.registry] = Origin.of(realm).host
             credentials = None
         parameters = _parameters(challenge, reference)
+        key = (origin, realm, parameters.get("service", ""))
         started = self._clock()
-        status, body = self._ask(realm, parameters, credentials)
+        status, body = self._again(key, parameters) or self._ask(realm, origin, parameters, credentials)
         if status != 200:
-            raise _denied(realm, status, body, reference, search)
-        token, lifetime = _token(body, realm)
-        return _Pass(_as_bearer(token, redacted(realm)), started + lifetime - _EARLY)
+            raise self._denied(realm, status, body, reference, credentials)
+        given = _token(body, realm)
+        if given.refresh:
+            self._refreshing[key] = given.refresh
+        return _Pass(_as_bearer(given.token, redacted(realm)), started + given.lifetime - _EARLY)
 
-    def _ask(self, realm: str, parameters: Mapping[str, str], credentials: Credentials | None) -> tuple[int, bytes]:
+    def _again(self, key: tuple[Origin, str, str], parameters: Mapping[str, str]) -> tuple[int, bytes] | None:
+        """Use the refresh token that this server gave with its last token, once: None if it has none that is good."""
+        refresh = self._refreshing.pop(key, None)
+        if refresh is None:
+            return None
+        answer = self._exchange(TokenRequest(key[1], key[0], form=_refreshing(refresh, parameters)))
+        if answer[0] != 200:
+            return None
+        self._refreshing[key] = refresh  # good until the answer brings another
+        return answer
+
+    def _ask(
+        self, realm: str, origin: Origin, parameters: Mapping[str, str], credentials: Credentials | None
+    ) -> tuple[int, bytes]:
         if credentials and credentials.identity_token:
-            form = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token, **parameters}
-            status, body = self._exchange(TokenRequest(realm, form=form))
-            if status not in _NO_POST or not credentials.password:
+            form = _refreshing(credentials.identity_token, parameters)
+            status, body = self._exchange(TokenRequest(realm, origin, form=form))
+            if status not in _NO_POST or not credentials.username:
                 return status, body
         secret = _basic(credentials) if credentials and credentials.username else None
-        return self._exchange(TokenRequest(_with_query(realm, parameters), secret))
+        return self._exchange(TokenRequest(_with_query(realm, parameters), origin, secret))
+
+    def _denied(
+        self, realm: str, status: int, body: bytes, reference: Reference, credentials: Credentials | None
+    ) -> AuthError:
+        said = f"{status} {complaint(body)}".strip()
+        if status in {401, 403} and credentials:
+            message = f"the token server {redacted(realm)} rejects the credentials for {reference.registry}: {said}"
+        elif status in {401, 403}:
+            message = f"access to {reference} denied: it does not exist or needs a login ({said})"
+        else:
+            message = f"the token server {redacted(realm)} answered {said}"
+        return AuthError(message, hint=self.advice(reference))
 
     def _trusts(self, realm: str, origin: Origin) -> bool:
         host = Origin.of(realm).host
         return host == origin.host or host in self._trusted or _are_siblings(host, origin.host)
-
-
-def where_to_log_in(reference: Reference, search: Search) -> str:
-    """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""
-    if search.credentials:
-        user = f"user '{printable(search.credentials.username, 60)}'" if search.credentials.username else "a token"
-        said = f"tried as {user} from {search.credentials.source}"
-    else:
-        said = f"no credentials for {reference.registry} in {', '.join(search.places) or 'the usual places'}"
-    return "; ".join((said, *search.troubles))
 
 
 def _preferred(challenges: Sequence[Challenge], origin: Origin) -> Challenge:
@@ -223,8 +268,12 @@ def _with_query(url: str, parameters: Mapping[str, str]) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
-def _token(body: bytes, realm: str) -> tuple[str, float]:
-    """Return the token and its lifetime in seconds. `issued_at` is not believed: clocks differ, durations do not."""
+def _refreshing(token: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    return {"grant_type": "refresh_token", "refresh_token": token, **parameters}
+
+
+def _token(body: bytes, realm: str) -> _Given:
+    """Read a token server's answer. `issued_at` is not believed: clocks differ, durations do not."""
     try:
         fields = strictjson.as_object(strictjson.load(body, "its answer"), "its answer")
         token = fields.get("token") or fields.get("access_token")
@@ -232,7 +281,8 @@ def _token(body: bytes, realm: str) -> tuple[str, float]:
         raise AuthError(f"the token server {redacted(realm)} makes no sense: {error}", hint=error.hint) from None
     if not isinstance(token, str) or not token:
         raise AuthError(f"the token server {redacted(realm)} gives no token")
-    return token, _lifetime(fields.get("expires_in"))
+    refresh = fields.get("refresh_token")
+    return _Given(token, _lifetime(fields.get("expires_in")), refresh if isinstance(refresh, str) else "")
 
 
 def _lifetime(value: strictjson.Json) -> float:
@@ -241,19 +291,9 @@ def _lifetime(value: strictjson.Json) -> float:
     return float(min(max(value, _LIFETIME), _LONGEST))
 
 
-def _denied(realm: str, status: int, body: bytes, reference: Reference, search: Search) -> AuthError:
-    said = f"{status} {complaint(body)}".strip()
-    if status in {401, 403} and search.credentials:
-        message = f"the token server {redacted(realm)} rejects the credentials for {reference.registry}: {said}"
-    elif status in {401, 403}:
-        message = f"access to {reference} denied: it does not exist or needs a login ({said})"
-    else:
-        message = f"the token server {redacted(realm)} answered {said}"
-    return AuthError(message, hint=where_to_log_in(reference, search))
-
-
 def _basic(credentials: Credentials) -> str:
-    pair = f"{credentials.username}:{credentials.password}"
+    # A server that knows no POST takes an identity token in place of the password (Azure's tokens are made for both).
+    pair = f"{credentials.username}:{credentials.password or credentials.identity_token}"
     return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
 
 

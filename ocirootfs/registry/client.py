@@ -7,8 +7,10 @@ prove; blobs are proved by their reader (`digest.verified`), manifests and confi
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ocirootfs.digest import Descriptor, Digest, verified
@@ -26,16 +28,18 @@ from ocirootfs.manifest import (
     parse_manifest,
 )
 from ocirootfs.platform import Platform, rank
-from ocirootfs.registry.auth import TOKEN_LIMIT, Authorizer, TokenRequest, where_to_log_in
+from ocirootfs.registry.auth import TOKEN_LIMIT, Authorizer, TokenRequest
 from ocirootfs.registry.blob import BlobReader
+from ocirootfs.registry.certsd import usual_directories
 from ocirootfs.registry.credentials import Credentials, Find, Keychain, fixed
+from ocirootfs.registry.mirror import Mirror, Mirrors
 from ocirootfs.registry.netfailure import named
 from ocirootfs.registry.origin import Origin, is_loopback
 from ocirootfs.registry.retry import RetryPolicy
 from ocirootfs.registry.transport import Answer, Request, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import requests
@@ -47,6 +51,7 @@ log = logging.getLogger("ocirootfs.registry")
 # Without every one of these, docker-registry 2.8 converts to schema 1 or answers 404 (content negotiation).
 _ACCEPT = ", ".join(MANIFEST_TYPES)
 _DEPTH_LIMIT = 3  # indexes in indexes
+_MIRROR_RETRIES = 1
 _TRIES = 16  # entries without a platform whose config is asked
 
 
@@ -55,9 +60,12 @@ class Registry:
 
     `session` is a requests.Session of the caller's, for its proxies, adapters and headers; the caller closes it.
     `credentials` are those for any registry, or a search for them: `Keychain().find`, which looks into the usual
-    places, is the default, `credentials.anonymous` finds none. Plain HTTP is
-    spoken to loopback hosts that have no TLS, and to every host with `plain_http`. `timeout` and `max_wait` are
-    seconds: the longest silence, and the longest wait that a server may demand.
+    places, is the default, `credentials.anonymous` finds none. Mirrors are never told credentials that were given,
+    only what a search finds for their own host. `trusted_realms` are token servers, by host, that a foreign registry
+    may have (see `auth`). Plain HTTP is spoken to loopback hosts that have no TLS, to mirrors whose URL says so, and to
+    every host with `plain_http`. `insecure` checks no certificate, or not those of the hosts named; `certs_directories`
+    are looked into for certificates of each host, by default the usual ones (see `certsd`). `timeout` and `max_wait`
+    are seconds: the longest silence, and the longest wait that a server may demand.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, and has a default
@@ -66,8 +74,10 @@ class Registry:
         *,
         credentials: Credentials | Find | None = None,
         plain_http: bool = False,
-        insecure: bool = False,
+        insecure: bool | Collection[str] = False,
         ca_file: Path | str | None = None,
+        certs_directories: Sequence[Path] | None = None,
+        mirrors: Sequence[Mirror | str] = (),
         timeout: float = 60.0,
         retries: int = 5,
         max_wait: float = 60.0,
@@ -78,14 +88,20 @@ class Registry:
         self._retries = retries
         policy = RetryPolicy(retries, max_wait)
         self._transport = Transport(
-            session, insecure=insecure, ca_file=ca_file, timeout=timeout, policy=policy, sleep=sleep
+            session,
+            insecure=insecure,
+            ca_file=ca_file,
+            certs_directories=usual_directories(os.environ) if certs_directories is None else certs_directories,
+            timeout=timeout,
+            policy=policy,
+            sleep=sleep,
         )
-        if credentials is None:
-            credentials = Keychain().find
-        find = fixed(credentials) if isinstance(credentials, Credentials) else credentials
+        parsed = [Mirror.parse(mirror) if isinstance(mirror, str) else mirror for mirror in mirrors]
+        self._mirrors = Mirrors(parsed)
+        find = _search(credentials, parsed)
         self._authorizer = Authorizer(self._exchange, find, trusted_realms=trusted_realms, clock=monotonic)
         self._plain_http = plain_http
-        self._origins: dict[str, Origin] = {}
+        self._origins = {m.host: Origin.of(f"{m.scheme}://{m.host}") for m in parsed if m.scheme}
 
     def close(self) -> None:
         """Close the connections; iterators of blobs end with an error."""
@@ -117,14 +133,18 @@ class Registry:
 
         A digest, the reference's or the entry's, is checked. Docker-Content-Digest is not believed.
         """
+        return self._mirrors.first(reference, lambda place: self._manifest(place, reference, entry))
+
+    def _manifest(self, place: Reference, reference: Reference, entry: Descriptor | None) -> Manifest | Index:
         pinned = reference.with_digest(entry.digest) if entry else reference
         what = str(pinned)
-        url = f"{self._base(reference)}/manifests/{pinned.target}"
-        answer = self._get(reference, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT)
+        url = f"{self._base(place)}/manifests/{pinned.target}"
+        few = _MIRROR_RETRIES if place != reference else None
+        answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT, retries=few)
         if answer.status == 404 and entry:
             where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
             raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
-        _demand_success(answer, what)
+        _demand_success(answer, what, hint="; ".join(reference.doubts) or "is the tag spelled right?")
         if pinned.digest:
             actual = Digest.of(answer.body, pinned.digest.algorithm)
             if actual != pinned.digest:
@@ -139,13 +159,19 @@ class Registry:
         AuthError, TemporaryError, or InputError if the registry has another number of bytes.
         """
         what = f"blob {descriptor.digest} of {reference}"
-        url = f"{self._base(reference)}/blobs/{descriptor.digest}"
+        connections = count(1)
 
-        def fetch(headers: Mapping[str, str]) -> Answer:
-            answer = self._get(reference, url, what, headers)
+        def ask(place: Reference, headers: Mapping[str, str]) -> Answer:
+            url = f"{self._base(place)}/blobs/{descriptor.digest}"
+            answer = self._get(place, url, what, headers, retries=_MIRROR_RETRIES if place != reference else None)
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
             return answer
+
+        def fetch(headers: Mapping[str, str]) -> Answer:
+            if next(connections) > 1 + _MIRROR_RETRIES:  # what a mirror keeps losing, the registry may bring
+                return ask(reference, headers)
+            return self._mirrors.first(reference, lambda place: ask(place, headers))
 
         return BlobReader(fetch, self._transport.pause, self._retries).read(descriptor.size, what)
 
@@ -192,12 +218,18 @@ class Registry:
         return self._origins[host]
 
     def _get(
-        self, reference: Reference, url: str, what: str, headers: Mapping[str, str], limit: int | None = None
+        self,
+        reference: Reference,
+        url: str,
+        what: str,
+        headers: Mapping[str, str],
+        limit: int | None = None,
+        retries: int | None = None,
     ) -> Answer:
         """Send a GET, and once more with a new Authorization if the registry (not a redirect's target) says 401."""
         origin = self._origin(reference.api_host)
         authorization = self._authorizer.header(origin, reference)
-        request = Request("GET", url, what, authorization, headers, limit=limit)
+        request = Request("GET", url, what, authorization, headers, limit=limit, retries=retries)
         answer = self._transport.send(request)
         if answer.status == 401 and not answer.redirected:
             challenges = answer.challenges or self._ping(origin)
@@ -217,7 +249,15 @@ class Registry:
     def _exchange(self, request: TokenRequest) -> tuple[int, bytes]:
         method, what = "POST" if request.form else "GET", "the token server"
         answer = self._transport.send(
-            Request(method, request.url, what, request.authorization, form=request.form, limit=TOKEN_LIMIT)
+            Request(
+                method,
+                request.url,
+                what,
+                request.authorization,
+                form=request.form,
+                limit=TOKEN_LIMIT,
+                asker=request.registry,
+            )
         )
         return answer.status, answer.body
 
@@ -229,12 +269,19 @@ class Registry:
             message = f"access to {reference} denied: {answer.complaint}"
         else:
             message = f"access to {reference} denied: it does not exist or needs a login ({answer.complaint})"
-        return AuthError(message, hint=where_to_log_in(reference, search))
+        return AuthError(message, hint=self._authorizer.advice(reference))
 
 
-def _demand_success(answer: Answer, what: str) -> None:
+def _search(credentials: Credentials | Find | None, mirrors: Sequence[Mirror]) -> Find:
+    usual = Keychain().find
+    if isinstance(credentials, Credentials):
+        return fixed(credentials, but={mirror.host for mirror in mirrors}, otherwise=usual)
+    return credentials or usual
+
+
+def _demand_success(answer: Answer, what: str, hint: str | None = None) -> None:
     if answer.status == 404 or (answer.status == 410 and not answer.redirected):
-        raise NotFoundError(f"{what}: not found ({answer.complaint})")
+        raise NotFoundError(f"{what}: not found ({answer.complaint})", hint=hint)
     if answer.status not in {200, 206}:
         answer.close()
         kind = OcirootfsError if 400 <= answer.status < 500 else TemporaryError
@@ -245,6 +292,6 @@ def _check_platform(reference: Reference, config: Config, wanted: Platform, *, e
     """Compare an image that comes alone with what is wanted: a warning unless somebody asked for that platform."""
     if rank(wanted, config.platform) is not None or config.platform.architecture == "unknown":
         return
-    if explicit:
+    if explicit or config.platform.os != wanted.os:
         raise NotFoundError(f"{reference}: no image for {wanted}; it is for {config.platform} alone")
     log.warning("%s is for %s, not for this machine's %s", reference, config.platform, wanted)

@@ -2,7 +2,7 @@
 
 The order is that of containers-auth.json(5) and of the docker command line (cli/config/configfile), merged:
 an explicit answer; `--authfile`, then alone; $DOCKER_AUTH_CONFIG; $REGISTRY_AUTH_FILE, which replaces the rest;
-podman's auth.json; docker's config.json; .dockercfg.
+podman's auth.json; docker's config.json; .dockercfg; and for a registry of Amazon's, AWS itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import binascii
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,7 +23,7 @@ from ocirootfs.registry import credhelper
 from ocirootfs.strictjson import Json, as_object, as_string, as_string_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from ocirootfs.reference import Reference
 
@@ -33,6 +34,8 @@ _HUB_KEY = "https://index.docker.io/v1/"
 # What a helper calls the user when its secret is an OAuth2 refresh token.
 _TOKEN_USER = "<token>"  # noqa: S105
 _FILE_LIMIT = 1 << 20
+# Whoever else has such a name is told apart by `ecr`.
+_LIKE_ECR = re.compile(r"[0-9]{12}\.dkr[.-]ecr[.-]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,13 @@ def anonymous(_reference: Reference) -> Search:
     return Search(None)
 
 
-def fixed(credentials: Credentials) -> Find:
-    """Return a search that finds `credentials` for every registry that is asked for."""
-    return lambda _reference: Search(credentials, (credentials.source,))
+def fixed(credentials: Credentials, *, but: Collection[str] = (), otherwise: Find = anonymous) -> Find:
+    """Return a search that finds `credentials` for every registry `but` these, which `otherwise` is asked about."""
+
+    def find(reference: Reference) -> Search:
+        return otherwise(reference) if reference.registry in but else Search(credentials, (credentials.source,))
+
+    return find
 
 
 class Keychain:
@@ -76,7 +83,10 @@ class Keychain:
         self._authfile = None if authfile is None else Path(authfile)
 
     def find(self, reference: Reference) -> Search:
-        """Return the credentials for `reference`; an unreadable file that was asked for by name is a UsageError."""
+        """Return the credentials for `reference`; an unreadable file that was asked for by name is a UsageError.
+
+        AuthError and TemporaryError come from AWS, which is asked where nothing else was found (see `ecr`).
+        """
         places: list[str] = []
         troubles: list[str] = []
         for name, document in self._documents(troubles):
@@ -91,7 +101,7 @@ class Keychain:
                 return Search(found, tuple(places), tuple(troubles))
         for trouble in troubles:
             log.warning("%s", trouble)
-        return Search(None, tuple(places), tuple(troubles))
+        return Search(_from_aws(reference), tuple(places), tuple(troubles))
 
     def _documents(self, troubles: list[str]) -> Iterator[tuple[str, dict[str, Json]]]:
         """Yield what the places hold, by their names, in order."""
@@ -159,6 +169,15 @@ def _from_helper(helper: str, reference: Reference, name: str, environ: Mapping[
     if username == _TOKEN_USER:
         return Credentials(identity_token=secret, source=source)
     return Credentials(username, secret, source=source)
+
+
+def _from_aws(reference: Reference) -> Credentials | None:
+    if not _LIKE_ECR.match(reference.registry):
+        return None
+    from ocirootfs.registry import ecr  # noqa: PLC0415  # boto3 takes long to load
+
+    answer = ecr.ask(reference.registry)
+    return Credentials(*answer, source="AWS") if answer else None
 
 
 def _from_auths(auths: dict[str, Json], reference: Reference, name: str, troubles: list[str]) -> Credentials | None:

@@ -85,6 +85,20 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or host.endswith(".localhost") or (found is not None and found.is_loopback)
 
 
+def is_local_address(text: str) -> bool:
+    """Tell an address that only this machine and its hypervisor can reach."""
+    return _is_special(address(text))
+
+
+def resolves_locally(host: str) -> bool:
+    """Tell whether `host` is, or all that its name resolves to, is such an address."""
+    try:
+        found = {str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return False
+    return bool(found) and all(map(is_local_address, found))
+
+
 def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the IP address that `host` spells, if it is none of DNS's; `2130706433` and `0x7f.1` are 127.0.0.1."""
     try:

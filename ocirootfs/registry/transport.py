@@ -2,8 +2,7 @@
 
 requests is used for its connections, proxies and certificates only. It would follow redirects by reading their whole
 bodies, replace our Authorization by one of ~/.netrc, hand that to the redirect's target, and undo Content-Encoding
-under a digest; so each hop is a call of its own, with credentials for the exact origin or none. No other file
-imports requests.
+under a digest; so each hop is a call of its own, with credentials for the exact origin or none.
 """
 
 from __future__ import annotations
@@ -18,20 +17,21 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import requests
-import requests.adapters
 import requests.auth
+import requests.utils
 import urllib3
 
 from ocirootfs.errors import InputError, OcirootfsError, TemporaryError, printable
 from ocirootfs.registry.complaint import complaint
+from ocirootfs.registry.connections import Adapter
 from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
-from ocirootfs.registry.origin import Origin, next_hop, redacted
+from ocirootfs.registry.origin import Origin, next_hop, redacted, resolves_locally
 from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
-from ocirootfs.registry.trust import tls
+from ocirootfs.registry.trust import Trust
+from ocirootfs.registry.warnheader import warnings
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger("ocirootfs.registry")
@@ -41,6 +41,7 @@ BLOCK = 256 << 10
 _ERROR_LIMIT = 64 << 10
 _CONNECT_TIMEOUT = 10.0
 _HOPS = 10
+_WARNINGS = 20
 _PATIENCE = RetryPolicy()
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
@@ -50,7 +51,8 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.clien
 class Request:
     """One request. `what` names the matter in messages; `authorization` is for the origin of `url` alone.
 
-    With a `limit` the body of a good answer is read at once, and may have that many bytes.
+    With a `limit` the body of a good answer is read at once, and may have that many bytes. `asker` is the origin on
+    whose word `url` is asked, if it is another's. `retries` is for a place that has an alternative.
     """
 
     method: str
@@ -60,6 +62,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     limit: int | None = None
+    asker: Origin | None = None
+    retries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +109,31 @@ class Answer:
 class Transport:
     """Sends requests; every failure comes out as an OcirootfsError without secrets.
 
-    `timeout` is the longest silence in seconds. `insecure` accepts any certificate, `ca_file` adds authorities to the
-    system's; both and the environment's proxies (HTTPS_PROXY, NO_PROXY) hold for a given `session` too, whose
-    adapters are left as they are. `sleep`, `clock` (Unix time) and `jitter` (0 to 1) are for tests.
+    `timeout` is the longest silence in seconds. `insecure` accepts any certificate, of all hosts or of those named;
+    `ca_file` adds authorities to the system's; both and the environment's proxies (HTTPS_PROXY, NO_PROXY) hold for a
+    given `session` too, whose adapters are left as they are: `certs_directories` (see `certsd`) are not looked into
+    then, and its connections are not looked at. `sleep`, `clock` (Unix time) and `jitter` (0 to 1) are for tests.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as of its caller, the client
         self,
         session: requests.Session | None = None,
         *,
-        insecure: bool = False,
+        insecure: bool | Collection[str] = False,
         ca_file: Path | str | None = None,
+        certs_directories: Sequence[Path] = (),
         timeout: float = 60.0,
         policy: RetryPolicy = _PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._verify: bool | str | None = False if insecure else None
-        self._owned = session is None
-        if session is None:
-            session = _session(tls(insecure=insecure, ca_file=ca_file))
-        elif ca_file and not insecure:
-            self._verify = str(ca_file)
-        self._session = session
+        self._trust = Trust(insecure=insecure, ca_file=ca_file, directories=certs_directories)
+        self._verify = str(ca_file) if session and ca_file else None
+        self._guarded = None if session else Adapter(self._trust, guarded=True)
+        self._session = session or _session(self._trust)
+        self._local: dict[str, bool] = {}  # by host
+        self._told: set[str] = set()
         self._timeout = (min(_CONNECT_TIMEOUT, timeout), timeout)
         self._policy = policy
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
@@ -149,21 +154,24 @@ class Transport:
                 problem: TemporaryError = error
             else:
                 if answer.status not in RETRIED_STATUSES:
+                    self._tell(answer)
                     return answer
                 problem = _overloaded(answer, request.what)
                 asked = self._demanded(answer, attempt)
                 if asked is not None:
                     demanded, wait = demanded + asked, asked
-            if attempt > self._policy.retries or not self._policy.accepts(demanded):
+            retries = self._policy.retries if request.retries is None else min(request.retries, self._policy.retries)
+            if attempt > retries or not self._policy.accepts(demanded):
                 raise TemporaryError(str(problem), hint=problem.hint) from problem
-            log.warning("%s; retrying in %.1f s (%d/%d)", problem, wait, attempt, self._policy.retries)
+            log.warning("%s; retrying in %.1f s (%d/%d)", problem, wait, attempt, retries)
             self._sleep(wait)
         raise AssertionError  # count() does not end
 
     def close(self) -> None:
         """Close the connections, unless the session is the caller's."""
-        if self._owned:
+        if self._guarded:
             self._session.close()
+            self._guarded.close()
 
     def pause(self, attempt: int) -> None:
         """Sleep as long as repetition number `attempt` is due."""
@@ -209,9 +217,29 @@ class Transport:
         prepared = self._session.prepare_request(
             requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten())
         )
-        settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=self._verify, cert=None)
+        verify: Any = False if self._trust.is_insecure(str(Origin.of(url))) else self._verify
+        settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=verify, cert=None)
+        led = self._is_led_astray(request, url, settings["proxies"])
+        adapter = self._guarded if led and self._guarded else self._session.get_adapter(url)
         # Not Session.send: even without allow_redirects that reads a redirect's body to its end, into memory.
-        return self._session.get_adapter(url).send(prepared, timeout=self._timeout, **settings)
+        return adapter.send(prepared, timeout=self._timeout, **settings)
+
+    def _is_led_astray(self, request: Request, url: str, proxies: Mapping[str, str]) -> bool:
+        """Tell whether another's word leads to `url`, who has no business in this machine; a proxy is elsewhere."""
+        asker = request.asker or Origin.of(request.url)
+        if Origin.of(url) == asker or requests.utils.select_proxy(url, dict(proxies)):
+            return False
+        if asker.host not in self._local:
+            self._local[asker.host] = asker.is_local or resolves_locally(asker.host)
+        return not self._local[asker.host]
+
+    def _tell(self, answer: Answer) -> None:
+        """Log what the registry wants to be known, once."""
+        for text in () if answer.redirected else warnings(answer.response.raw.headers.getlist("Warning")):
+            line = f"{named(answer.url)} says: {text}"
+            if line not in self._told and len(self._told) < _WARNINGS:
+                self._told.add(line)
+                log.warning("%s", line)
 
     def _demanded(self, answer: Answer, attempt: int) -> float | None:
         """Return the seconds that the server asks us to wait; infinity when waiting is known to be useless."""
@@ -228,20 +256,6 @@ class _AsWritten(requests.auth.AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Connects with our own trust store, through proxies as well."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=16, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options, ssl_context=self._context)
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        return super().proxy_manager_for(*args, **options, ssl_context=self._context)
 
 
 def _answer(request: Request, response: requests.Response, url: str) -> Answer:
@@ -284,16 +298,17 @@ def _overloaded(answer: Answer, what: str) -> TemporaryError:
     later = f"; retry after {printable(wanted, 40)}" + (" s" if wanted.isdigit() else "") if wanted else ""
     if answer.status != 429:
         return TemporaryError(f"{what}: {host} answered {answer.complaint}{later}")
-    remaining = answer.headers.get("ratelimit-remaining")
-    left = f" ({printable(remaining, 20)} pulls left)" if remaining else ""
-    hint = "log in, or try again later: anonymous pulls have the lowest limit"
+    facts = (("ratelimit-remaining", "{} pulls left"), ("docker-ratelimit-source", "counted for {}"))
+    known = [words.format(printable(answer.headers[name], 45)) for name, words in facts if name in answer.headers]
+    left = f" ({', '.join(known)})" if known else ""
+    hint = "log in, which raises the limit; use --mirror; or try again later"
     return TemporaryError(f"{what}: {host} limits the rate of pulls{left}: {answer.complaint}{later}", hint=hint)
 
 
-def _session(context: ssl.SSLContext) -> requests.Session:
+def _session(trust: Trust) -> requests.Session:
     session = requests.Session()
-    session.mount("https://", _Adapter(context))
-    session.mount("http://", _Adapter(context))
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, Adapter(trust))
     return session
 
 

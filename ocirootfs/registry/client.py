@@ -159,13 +159,14 @@ class Registry:
         AuthError, TemporaryError, or InputError if the registry has another number of bytes.
         """
         what = f"blob {descriptor.digest} of {reference}"
-        connections = count(1)
+        connections, served = count(1), set[str]()
 
         def ask(place: Reference, headers: Mapping[str, str]) -> Answer:
             url = f"{self._base(place)}/blobs/{descriptor.digest}"
             answer = self._get(place, url, what, headers, retries=_MIRROR_RETRIES if place != reference else None)
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
+            served.add(place.registry)
             return answer
 
         def fetch(headers: Mapping[str, str]) -> Answer:
@@ -173,7 +174,8 @@ class Registry:
                 return ask(reference, headers)
             return self._mirrors.first(reference, lambda place: ask(place, headers))
 
-        return BlobReader(fetch, self._transport.pause, self._retries).read(descriptor.size, what)
+        stored = BlobReader(fetch, self._transport.pause, self._retries).read(descriptor.size, what)
+        return self._mirrors.proved(stored, reference, descriptor, served)
 
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
@@ -201,9 +203,12 @@ class Registry:
 
     def _config(self, reference: Reference, manifest: Manifest) -> Config:
         descriptor, what = manifest.config, f"the config of {reference}"
-        stored = self.blob(reference, descriptor) if descriptor.data is None else (descriptor.data,)
-        raw = b"".join(verified(stored, descriptor.digest, descriptor.size, what))
-        return parse_config(raw, what)
+
+        def read(_place: Reference) -> bytes:
+            stored = self.blob(reference, descriptor) if descriptor.data is None else (descriptor.data,)
+            return b"".join(verified(stored, descriptor.digest, descriptor.size, what))
+
+        return parse_config(self._mirrors.first(reference, read), what)
 
     def _base(self, reference: Reference) -> str:
         origin = self._origin(reference.api_host)

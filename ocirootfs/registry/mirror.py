@@ -12,11 +12,14 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ocirootfs.errors import AuthError, InputError, NotFoundError, TemporaryError, UsageError, printable
+from ocirootfs.digest import verified
+from ocirootfs.errors import AuthError, DigestError, InputError, NotFoundError, TemporaryError, UsageError, printable
 from ocirootfs.reference import HUB, Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from ocirootfs.digest import Descriptor
 
 log = logging.getLogger("ocirootfs.registry")
 
@@ -73,6 +76,27 @@ class Mirrors:
             except (NotFoundError, AuthError, TemporaryError, InputError) as error:
                 self._failed(mirror, reference, error)
         return ask(reference)
+
+    def proved(
+        self, chunks: Iterator[bytes], reference: Reference, blob: Descriptor, served: Collection[str]
+    ) -> Iterator[bytes]:
+        """Pass a blob through, and see at its end that no mirror altered it; `served` are the hosts it came from.
+
+        What mirrors had no part in is its reader's to prove. The DigestError names the mirror; it is not asked again.
+        """
+        mirrors = tuple(self._of(reference))
+        if not mirrors:
+            yield from chunks
+            return
+        try:
+            yield from verified(chunks, blob.digest, None, f"blob {blob.digest}")
+        except DigestError as error:
+            what = f"{error.what} from {' and '.join(sorted(served))}"
+            named = DigestError(what, expected=error.expected, actual=error.actual)
+            for mirror in mirrors:
+                if mirror.host in served:
+                    self._failed(mirror, reference, named)
+            raise named from None
 
     def _of(self, reference: Reference) -> Iterator[Mirror]:
         for mirror in self._mirrors:

@@ -57,8 +57,8 @@ def _translated(cause: BaseException, host: str) -> OcirootfsError | None:
         reason = "it wants authentication (407)" if "407" in str(cause) else "it cannot be reached or refuses"
         return TemporaryError(f"no way to {host} through the proxy: {reason}", hint="see HTTPS_PROXY and NO_PROXY")
     if isinstance(cause, ssl.SSLCertVerificationError):
-        reason = printable(cause.verify_message)
-        return TemporaryError(f"the TLS certificate of {host} is not trusted: {reason}", hint="see --ca-file")
+        reason, hint = printable(cause.verify_message), "see --ca-file and certs.d"
+        return TemporaryError(f"the TLS certificate of {host} is not trusted: {reason}", hint=hint)
     if isinstance(cause, ssl.SSLError):
         return _tls_failure(cause, host)
     if isinstance(cause, socket.gaierror):
@@ -76,8 +76,10 @@ def _tls_failure(cause: ssl.SSLError, host: str) -> TemporaryError:
         hint = "add --plain-http if that registry has no TLS"
         return TemporaryError(f"{host} answered plain HTTP to an HTTPS request", hint=hint)
     if cause.reason and "CERTIFICATE_REQUIRED" in cause.reason:
-        return TemporaryError(f"{host} wants a client certificate")
-    return BrokenError(f"TLS with {host} failed: {printable(cause.reason or 'the connection ended')}")
+        hint = f"put client.cert and client.key into ~/.config/containers/certs.d/{host}/"
+        return TemporaryError(f"{host} wants a client certificate", hint=hint)
+    hint = "it may want a client certificate: see certs.d"  # its alert is lost with the connection, at times
+    return BrokenError(f"TLS with {host} failed: {printable(cause.reason or 'the connection ended')}", hint=hint)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

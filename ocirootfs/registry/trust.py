@@ -83,8 +83,8 @@ def tls(*, insecure: bool, ca_file: Path | str | None) -> ssl.SSLContext:
 def _load_authority(context: ssl.SSLContext, path: Path | str) -> None:
     try:
         context.load_verify_locations(str(path))
-    except OSError as error:  # ssl.SSLError is one: no certificate in there
-        reason = error.strerror or "it holds no certificate"
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise UsageError(f"cannot use the CA file {printable(str(path))}: {reason}") from None
 
 
@@ -95,5 +95,6 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         context.load_cert_chain(certificate, key, no_password)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no unencrypted PEM pair"
+        # ssl.SSLError is both, and speaks of the library's file and line.
+        reason = "it is no unencrypted PEM pair" if isinstance(error, ValueError | ssl.SSLError) else error.strerror
         raise UsageError(f"cannot use the client certificate {printable(str(certificate))}: {reason}") from None

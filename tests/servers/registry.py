@@ -63,6 +63,7 @@ class Recorded:
     path: str
     headers: Mapping[str, str]
     form: Mapping[str, str]
+    shown: str = ""  # the name in the client's certificate
 
     @property
     def query(self) -> dict[str, str]:
@@ -128,7 +129,11 @@ class FakeRegistry:
         expires_in: int | None = 300,
         oauth2: bool = True,
         tls: ssl.SSLContext | None = None,
+        login: tuple[str, str] = (USER, PASSWORD),
     ) -> None:
+        self.login = login
+        self.granted: dict[str, Any] = {}  # what token answers hold besides
+        self.refresh_tokens = {IDENTITY_TOKEN}
         self.auth, self.anonymous, self.redirect = auth, anonymous, redirect
         self.expires_in, self.oauth2 = expires_in, oauth2
         self.faults: list[Fault] = []
@@ -234,16 +239,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self.fake.oauth2:
             self._reply(404, b"no such thing")
-        elif form.get("refresh_token") == IDENTITY_TOKEN:
+        elif form.get("refresh_token") in self.fake.refresh_tokens:
             self._grant(form["scope"], "access_token")
         else:
             self._reply(401, b'{"error": "invalid_grant"}')
 
     def _record(self, form: Mapping[str, str]) -> None:
-        found = Recorded(self.role, self.command, self.path, dict(self.headers.items()), form)
+        found = Recorded(self.role, self.command, self.path, dict(self.headers.items()), form, self._shown())
         with self.fake._lock:
             self.fake.requests.append(found)
             self.fault = self._next_fault()
+
+    def _shown(self) -> str:
+        certificate: dict[str, Any] = getattr(self.connection, "getpeercert", dict)() or {}
+        names: dict[str, str] = {key: value for part in certificate.get("subject", ()) for key, value in part}
+        return names.get("commonName", "")
 
     def _next_fault(self) -> Fault | None:
         for fault in self.fake.faults:
@@ -309,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed(self, repository: str) -> bool:
         sent = self.headers.get("Authorization", "")
         if self.fake.auth == "basic":
-            return sent == _basic(USER, PASSWORD)
+            return sent == _basic(*self.fake.login)
         return self.fake.auth is None or sent.removeprefix("Bearer ") in {
             token for token in self.fake._tokens if token.startswith(f"repository:{repository}:pull")
         }
@@ -327,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _token(self, _path: str) -> None:
         query = {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query).items()}
         sent = self.headers.get("Authorization")
-        if sent == _basic(USER, PASSWORD) or (sent is None and self.fake.anonymous):
+        if sent == _basic(*self.fake.login) or (sent is None and self.fake.anonymous):
             self._grant(query["scope"], "token")
         else:
             self._reply(401, _error("UNAUTHORIZED", "incorrect username or password"))
@@ -337,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
             token = f"{scope}/{len(self.fake._tokens)}-{len(self.fake.requests)}"
             self.fake._tokens.add(token)
         expiry = {} if self.fake.expires_in is None else {"expires_in": self.fake.expires_in}
-        self._reply(200, json.dumps({name: token, **expiry}).encode())
+        self._reply(200, json.dumps({name: token, **expiry, **self.fake.granted}).encode())
 
     # Answers
 

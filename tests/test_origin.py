@@ -93,6 +93,7 @@ def test_redirects(location: str, url: str) -> None:
         ("http://registry.example/", "from https to http"),
         ("https://127.0.0.1/", "to a local address"),
         ("https://localhost/", "to a local address"),
+        ("https://localhost./", "to a local address"),
         ("https://169.254.169.254/latest/meta-data?x=s3cret", "to a local address"),
         ("https://[fd00:ec2::254]/", "to a local address"),
         ("https://100.100.100.200/", "to a local address"),

@@ -88,9 +88,8 @@ def test_a_registry_that_demands_a_certificate(authority: Authority, tmp_path: P
     with FakeRegistry(tls=authority.server(clients=ssl.CERT_REQUIRED)) as fake:
         reference = fake.add_image()
 
-        with pytest.raises(
-            TemporaryError, match="wants a client certificate|the connection ended|reset by peer"
-        ) as caught:
+        # Its alert is lost where it closes the connection before our request has arrived.
+        with pytest.raises(TemporaryError, match=r"wants a client certificate|the connection ended|reset by") as caught:
             pull(reference, ca_file=authority.ca_file)
         certificate, key = authority.issue("me")
         there = certs(tmp_path, fake.host, [], client_cert=certificate, client_key=key)

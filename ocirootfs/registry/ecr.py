@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 
-import boto3
+import boto3.session
 import botocore.config
 import botocore.exceptions
 
@@ -52,7 +52,8 @@ def _token(account: str, region: str, *, fips: bool, dual_stack: bool) -> str:
     config = botocore.config.Config(
         use_fips_endpoint=fips or None, use_dualstack_endpoint=dual_stack or None, connect_timeout=10, read_timeout=30
     )
-    client = boto3.client("ecr", region_name=region, config=config)
+    # A session of its own: boto3's shared one would remember whom it found first.
+    client = boto3.session.Session().client("ecr", region_name=region, config=config)
     try:
         answer = client.get_authorization_token(registryIds=[account])
     finally:

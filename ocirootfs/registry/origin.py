@@ -81,6 +81,7 @@ def joined(url: str, other: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Tell `localhost`, `*.localhost` (RFC 6761), 127/8 and ::1, in any spelling that the resolver understands."""
+    host = host.removesuffix(".")
     found = address(host)
     return host == "localhost" or host.endswith(".localhost") or (found is not None and found.is_loopback)
 

@@ -55,7 +55,8 @@ class Reference:
         rest, colon, tag = rest.partition(":")
         repository = _repository(text, registry, rest)
         if colon and not _TAG.fullmatch(tag):
-            raise _invalid(text, f"invalid tag '{printable(tag, 60)}'")
+            hint = "a digest is written behind an @" if re.match(r"sha\d+:", tag) else None
+            raise _invalid(text, f"invalid tag '{printable(tag, 60)}'", hint=hint)
         if not colon and not at:
             tag = "latest"
         return cls(_host(text, registry), repository, tag or None, _digest(text, at, digest))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _NOT_FOUND = "credentials not found in native keychain"  # credentials/error.go
 _ANSWER_LIMIT = 1 << 20
+_OWN_SECRET = "OCIROOTFS_PASSWORD"  # noqa: S105  # which no helper needs
 _TIMEOUT = 30.0  # seconds; cloud providers' helpers ask the network
 
 
@@ -61,7 +62,7 @@ def _run(program: str, server: str, environ: Mapping[str, str], timeout: float) 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=dict(environ),
+        env={name: value for name, value in environ.items() if name != _OWN_SECRET},
         start_new_session=True,
     )
     if process.stdin is None or process.stdout is None:

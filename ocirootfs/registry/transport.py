@@ -196,6 +196,7 @@ class Transport:
                 raise TemporaryError(f"{request.what}: cannot send a request to '{redacted(url)}'") from None
             except _FAILURES as error:
                 raise translated(error, url) from error
+            log.debug("%s %s: %d", request.method, redacted(url), response.status_code)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return _answer(request, response, url)

@@ -11,6 +11,7 @@ import datetime as dt
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -40,12 +41,19 @@ _ISSUER, _SERVICE = "test-issuer", "test-registry"
 
 @contextmanager
 def docker_registry(
-    program: Path, folder: Path, *, htpasswd: Path | None = None, tokens: TokenServer | None = None
+    program: Path,
+    folder: Path,
+    *,
+    htpasswd: Path | None = None,
+    tokens: TokenServer | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    clients: Path | None = None,
 ) -> Iterator[str]:
     """Run a registry that keeps its data in `folder`; gives `127.0.0.1:PORT`.
 
     With the program `htpasswd` (of apache2-utils, for bcrypt) it lets nobody in but USER; with `tokens` it sends
-    everybody there.
+    everybody there. With a `certificate` and its key it speaks TLS, and with `clients`, an authority's certificate, to
+    nobody who does not show one of its own.
     """
     host = f"127.0.0.1:{_free_port()}"
     config = _config(host, folder / "data")
@@ -66,6 +74,10 @@ def docker_registry(
                 "rootcertbundle": str(folder / "issuer.pem"),
             }
         }
+    if certificate:
+        authorities = [str(clients)] if clients else []
+        own = {"certificate": str(certificate[0]), "key": str(certificate[1]), "clientcas": authorities}
+        config["http"] = {"addr": host, "net": "tcp", "tls": own}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen(
@@ -76,7 +88,7 @@ def docker_registry(
             env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
         )
     try:
-        _wait(f"http://{host}/v2/", process, folder)
+        _wait(f"{'https' if certificate else 'http'}://{host}/v2/", process, folder)
         yield host
     finally:
         process.terminate()
@@ -111,6 +123,10 @@ def _wait(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
         except urllib.error.HTTPError as error:  # 401 is an answer, too
             error.close()
             return
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLError):  # and so is one that we do not trust
+                return
+            time.sleep(0.02)
         except OSError:
             time.sleep(0.02)
     log = (folder / "registry.log").read_text(errors="replace")

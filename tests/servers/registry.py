@@ -132,6 +132,8 @@ class FakeRegistry:
         login: tuple[str, str] = (USER, PASSWORD),
     ) -> None:
         self.login = login
+        self.signature = "signed-secret"  # of the CDN's URLs
+        self.token_mark = ""  # at the end of every token
         self.granted: dict[str, Any] = {}  # what token answers hold besides
         self.refresh_tokens = {IDENTITY_TOKEN}
         self.auth, self.anonymous, self.redirect = auth, anonymous, redirect
@@ -299,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
         if digest not in self.fake._blobs:
             self._reply(404, _error("BLOB_UNKNOWN", "blob unknown to registry"))
         elif self.fake.redirect:
-            url = f"{self.fake.scheme}://{self.fake.cdn}/{digest}?X-Amz-Signature=signed-secret"
+            url = f"{self.fake.scheme}://{self.fake.cdn}/{digest}?X-Amz-Signature={self.fake.signature}"
             self._reply(307, b"x" * 70_000, {"Location": url})
         else:
             self._ranged(self.fake._blobs[digest])
@@ -321,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.auth == "basic":
             return sent == _basic(*self.fake.login)
         return self.fake.auth is None or sent.removeprefix("Bearer ") in {
-            token for token in self.fake._tokens if token.startswith(f"repository:{repository}:pull")
+            token for token in self.fake._tokens if token.startswith((f"repository:{repository}:pull", "any:"))
         }
 
     def _challenge(self, repository: str) -> None:
@@ -344,7 +346,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _grant(self, scope: str, name: str) -> None:
         with self.fake._lock:
-            token = f"{scope}/{len(self.fake._tokens)}-{len(self.fake.requests)}"
+            token = f"{scope}/{len(self.fake._tokens)}-{len(self.fake.requests)}{self.fake.token_mark}"
             self.fake._tokens.add(token)
         expiry = {} if self.fake.expires_in is None else {"expires_in": self.fake.expires_in}
         self._reply(200, json.dumps({name: token, **expiry, **self.fake.granted}).encode())

@@ -51,7 +51,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"the authority of {folder.name}")])
         basics = x509.BasicConstraints(ca=True, path_length=None)
         made = self._builder(self._name, self._key.public_key(), days=30).add_extension(basics, critical=True)
         self.ca_file = folder / "authority.crt"

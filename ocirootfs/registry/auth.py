@@ -108,23 +108,29 @@ class Authorizer:
             known = self.header(origin, reference)
             if known and known != stale:
                 return known
+            if (origin, reference.repository) in self._passes:
+                self._forget(reference)
             found = _preferred(parse_challenges(challenges), origin)
             if found.scheme == "bearer":
                 new = self._bearer(origin, reference, found)
             else:
-                if stale:  # a helper's passwords end, as a cloud's do: what it says now may be another
-                    self._searches.pop((reference.registry, reference.repository), None)
                 new = _Pass(self._basic(origin, reference), float("inf"))
             self._passes[origin, reference.repository] = new
             return new.header
 
     def search(self, reference: Reference) -> Search:
-        """Return the credentials for `reference`, searched for once."""
+        """Return the credentials for `reference`, searched for once as long as they serve."""
         key = (reference.registry, reference.repository)
         with self._lock:
             if key not in self._searches:
                 self._searches[key] = self._find(reference)
             return self._searches[key]
+
+    def _forget(self, reference: Reference) -> None:
+        """Search anew next time: passwords that helpers and clouds give end, and what they say now may be another."""
+        key = (reference.registry, reference.repository)
+        if key in self._searches and self._searches[key].credentials:
+            del self._searches[key]
 
     def advice(self, reference: Reference) -> str:
         """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""

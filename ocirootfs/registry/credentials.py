@@ -260,6 +260,8 @@ def _unreadable(path: Path, error: OSError | InputError) -> str:
 
 def _read(path: Path) -> dict[str, Json]:
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            log.info("%s can be read by others: chmod 600 would keep it", printable(str(path)))
         raw = file.read(_FILE_LIMIT + 1)
     if len(raw) > _FILE_LIMIT:
         raise InputError(f"{printable(str(path))}: larger than {_FILE_LIMIT} bytes")

@@ -137,10 +137,9 @@ def test_a_pull(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     certificates = Authority(tmp_path)
     login = ("AWS", SECRET)
     with (
-        FakeRegistry(tls=certificates.server(HOST), auth="basic", login=login, redirect=True) as fake,
+        FakeRegistry(tls=certificates.server(HOST), auth="basic", login=login) as fake,
         Proxy({f"{HOST}:443": fake.host}) as proxy,
     ):
-        fake.redirect = False
         fake.add_image("team/app")
         variables = environment(HTTPS_PROXY=proxy.url, NO_PROXY="127.0.0.1", no_proxy=None)
         options = ("--platform=amd64", "--ca-file", str(certificates.ca_file), "-o", "-")

@@ -191,10 +191,9 @@ def test_what_resolves_locally() -> None:
 
 
 def test_warnings_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    with FakeRegistry(redirect=True) as fake:
+    with FakeRegistry() as fake:
         warning = {"Warning": '299 - "this repository moves to \\"new\\" on Monday"'}
-        fake.faults = [Fault("/v2/", headers=warning, times=99), Fault("/", "cdn", headers=warning, times=99)]
-        fake.redirect = False
+        fake.faults = [Fault("/v2/", headers=warning, times=99)]
 
         assert pull(fake, anonymous) == LAYERS
 

@@ -9,30 +9,30 @@ import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
-from urllib.parse import quote
 
 from ocirootfs import fetching, flattening, packing
+from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.metadata import metadata_json
 from ocirootfs.platform import Platform
+from ocirootfs.s3.stamp import stamp
+from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import requests
     from mypy_boto3_s3 import S3Client
 
-    from ocirootfs.bundle import Layout
     from ocirootfs.destination import Stored
     from ocirootfs.flattening import Visible
     from ocirootfs.image import Image, Progress
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.registry import Registry
-    from ocirootfs.s3.url import S3Options
 
 Target: TypeAlias = "str | os.PathLike[str] | BinaryIO | Destination"
 """A path, `s3://bucket/key` (with a trailing slash: below that, under the default name), an open binary file, or an
@@ -97,10 +97,18 @@ def pack(  # noqa: PLR0913  # options, by keyword
 ) -> Packed:
     """Flatten an image into one archive at `target`: the whole of it, or nothing there (see `packing.pack`).
 
-    A bucket is spoken to through `s3_client` if one is given, else through one that is made as `s3_options` say.
+    A bucket is spoken to through `s3_client` if one is given, else through one that is made as `s3_options` say. By
+    default an object that holds this image with these options stays as it is (`Packed.skipped`).
     """
-    name = packing.default_name(image, compress)
-    destination = destination_for(target, name, s3_options=s3_options, s3_client=s3_client, image=image)
+    layout = layout or Layout()
+    options = s3_options or S3Options()
+    destination = destination_for(
+        target,
+        packing.default_name(image, compress),
+        s3_options=options,
+        s3_client=s3_client,
+        s3_stamp=_stamp(image, packing.fingerprint(image, layout, compress, level, _kept(options))),
+    )
     return packing.pack(
         image,
         destination,
@@ -137,11 +145,11 @@ def destination_for(
     *,
     s3_options: S3Options | None = None,
     s3_client: S3Client | None = None,
-    image: Image | None = None,
+    s3_stamp: Mapping[str, str] | None = None,
 ) -> Destination:
     """Return what writes to `target`; a directory, or a prefix in a bucket, gets an object of the default name."""
     if isinstance(target, str) and target.startswith("s3://"):
-        return _bucket(target, default_name, s3_options, s3_client, image)
+        return _bucket(target, default_name, s3_options or S3Options(), s3_client, s3_stamp)
     if isinstance(target, str | os.PathLike):
         path = os.fspath(target)
         inside = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112  # a string
@@ -150,19 +158,26 @@ def destination_for(
 
 
 def _bucket(
-    target: str, default_name: str, options: S3Options | None, client: S3Client | None, image: Image | None
+    target: str, default_name: str, options: S3Options, client: S3Client | None, stamped: Mapping[str, str] | None
 ) -> Destination:
     from ocirootfs.s3.destination import S3Destination  # noqa: PLC0415  # boto3 takes longer to load than --help to run
-    from ocirootfs.s3.url import S3Options, S3Url  # noqa: PLC0415
 
     url = S3Url.parse(target)
-    chosen = options or S3Options()
-    if image is not None:
-        chosen = replace(chosen, metadata=_described(image) | dict(chosen.metadata))
-    return S3Destination(url.joined(default_name) if url.is_prefix else url, chosen, client)
+    return S3Destination(url.joined(default_name) if url.is_prefix else url, options, client, stamp=stamped)
 
 
-def _described(image: Image) -> dict[str, str]:
-    """Say in an object's metadata what image it was made of; header values are ASCII, and the image's words are not."""
-    facts = {"image": image.reference, "digest": image.digest, "platform": image.config.platform}
-    return {f"ocirootfs-{name}": quote(str(fact), safe="/:@") for name, fact in facts.items() if fact is not None}
+def _kept(options: S3Options) -> dict[str, str]:
+    """Return what is to be true of an object besides its content."""
+    return options.headers() | {f"x-amz-meta-{name}": value for name, value in options.metadata.items()}
+
+
+def _stamp(image: Image, fingerprint: str) -> dict[str, str]:
+    from ocirootfs import __version__  # noqa: PLC0415  # it imports this module
+
+    return stamp(
+        image=image.reference,
+        digest=image.digest,
+        platform=image.config.platform,
+        options=fingerprint,
+        version=__version__,
+    )

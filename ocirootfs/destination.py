@@ -47,7 +47,7 @@ class Stored:
     """What a commit achieved.
 
     `location` is the path as given, `-` or `s3://bucket/key`; `size` counts bytes; `sha256` is the hex digest of
-    the archive. `etag` and `version_id` are a bucket's own words, without quotes.
+    the archive, empty where another run wrote it. `etag` and `version_id` are a bucket's own words, without quotes.
     """
 
     location: str
@@ -76,6 +76,14 @@ class Destination(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind. May be called again, after a failed commit, and after a commit (no effect)."""
+
+
+@runtime_checkable
+class Standing(Protocol):
+    """A destination that may hold already what is to be written."""
+
+    def standing(self) -> Stored | None:
+        """Return what is there and is to stay; None if the archive is to be written."""
 
 
 class Tally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ocirootfs.bundle import Layout, Report, bundle
+from ocirootfs.destination import Standing
+from ocirootfs.digest import Digest
 from ocirootfs.errors import UsageError
 from ocirootfs.flattening import ALWAYS, Superseded
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
@@ -15,15 +18,15 @@ from ocirootfs.replay import replayable
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from ocirootfs.destination import Destination, Stored
-    from ocirootfs.digest import Digest
     from ocirootfs.entry import Piece
     from ocirootfs.image import Image, Progress
 
 Compression: TypeAlias = Literal["gzip", "none"]
 
+_FORMAT = 1  # of the archives: raised when the same image and options give others, so that these are made anew
 _BLOCK = 1 << 19  # bytes handed to a destination at a time when nothing compresses them
 _GZIP_SUFFIXES = (".tgz", ".tar.gz")
 # What Concourse's S3 resource recognises by content is gzip, bzip2, zip and tar; a name that says otherwise misleads.
@@ -32,11 +35,15 @@ _OTHER_SUFFIXES = (".zst", ".xz", ".bz2", ".zip", ".tbz2", ".txz", ".tzst")
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """An archive that has been published: where, from what, and what could not go in."""
+    """An archive that has been published: where, from what, and what could not go in.
+
+    If it was `skipped`, it was there before and has been left as it is; then `report` is empty.
+    """
 
     stored: Stored
     digest: Digest | None
     report: Report
+    skipped: bool = False
 
 
 def pack(
@@ -56,9 +63,14 @@ def pack(
     `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
     is read. Published is only after every layer has proved to be what its digests say and the source has proved
     complete; on any exception, KeyboardInterrupt included, the destination is aborted and the exception goes on.
+    A destination that holds it already (`destination.Standing`) is left alone, before any layer is read.
     """
     layout = layout or Layout()
     try:
+        if isinstance(destination, Standing) and (kept := destination.standing()) is not None:
+            image.finish()  # a writer at the other end of a pipe is not to fail
+            destination.abort()
+            return Packed(kept, image.digest, Report(), skipped=True)
         with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
             image = _readable_again(image, destination, layers, tmpdir)
             if progress is not None:
@@ -124,6 +136,18 @@ def _plain(pieces: Iterable[Piece], destination: Destination) -> None:
             destination.write(b"".join(waiting))
             waiting, size = [], 0
     destination.write(b"".join(waiting))
+
+
+def fingerprint(image: Image, layout: Layout, compress: Compression, level: int, stored: Mapping[str, str]) -> str:
+    """Return what changes with all that shapes an archive, but for the image's digest and platform.
+
+    That includes the image's name, which the archive holds. `stored` is how the archive is kept where it goes.
+    """
+    name = [image.reference.familiar, image.reference.tag] if image.reference else None
+    compression = [compress, level] if compress == "gzip" else [compress]
+    # repr() has every field of the layout, those to come included.
+    facts = json.dumps([_FORMAT, name, repr(layout), compression, sorted(stored.items())])
+    return Digest.of(facts.encode()).hex[:16]
 
 
 def cores() -> int:

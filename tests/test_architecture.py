@@ -18,11 +18,11 @@ RANKS = [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "gzip", "spool", "exclude", "metadata",
     ],
-    ["image", "layertree", "flattening", "bundle", "replay"],
+    ["image", "layertree", "flattening", "bundle", "replay", "versions", "naming"],
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination",
-        "s3.parts", "s3.url", "s3.client", "s3.destination", "s3",
+        "s3.parts", "s3.url", "s3.stamp", "s3.client", "s3.destination", "s3",
         "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
         "registry.certsd", "registry.trust", "registry.connections", "registry.transport", "registry.credhelper",
         "registry.ecr", "registry.credentials", "registry.challenge", "registry.auth", "registry.blob",
@@ -30,7 +30,10 @@ RANKS = [
     ],
     ["fetching", "packing"],
     ["api", ""],
-    ["cli.console", "cli.options", "cli.progress", "cli.fetch", "cli.pack", "cli", "__main__"],
+    [
+        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.result", "cli.fetch", "cli.pack", "cli",
+        "__main__",
+    ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}
 

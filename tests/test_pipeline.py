@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 ZONES = f"oci:{make_fixtures.ZONES}"
+SEEN = r"Concourse sees version 1 with 'regexp: zones/zones-(.*)\.tgz'"
 ROOTFS = ("--layout", "rootfs", "--devices", "keep")
 VECTORS: list[Data] = [
     vector
@@ -247,7 +248,8 @@ def test_the_archive_that_concourse_unpacks(registry: FakeRegistry, here: Path, 
     reference = serve(registry, make_fixtures.load(), "team/zones")
     to_bucket = ["-o", f"s3://{s3.bucket}/zones/", "--endpoint-url", s3.endpoint]
     fetched, packed = pipe([reference], to_bucket)
-    assert (fetched.ok.err, packed.ok.out) == ("", f"s3://{s3.bucket}/zones/zones-1.tgz\n".encode())
+    assert (fetched.ok.err, packed.out) == ("", f"s3://{s3.bucket}/zones/zones-1.tgz\n".encode())
+    assert (packed.status, packed.err) == (0, f"ocirootfs: {SEEN}\n")
     assert s3.keys() == ["zones/zones-1.tgz"]
     assert run_here("pack", reference).ok.out == b"zones-1.tgz\n"
     archive = (here / "zones-1.tgz").read_bytes()

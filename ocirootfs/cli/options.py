@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ocirootfs.image import Image
     from ocirootfs.registry import Registry
     from ocirootfs.registry.credentials import Credentials
-    from ocirootfs.s3.url import S3Options
 
 
 def version() -> type[argparse.Action]:
@@ -133,55 +132,3 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     if not password:
         raise UsageError(f"no password for '{name}'", hint="give it with --password-stdin or in OCIROOTFS_PASSWORD")
     return Credentials(name, password, source="--creds")
-
-
-def add_s3(words: argparse.ArgumentParser) -> None:
-    """Add what concerns a bucket; the names are those of the aws command line."""
-    group = words.add_argument_group(
-        "S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)"
-    )
-    group.add_argument("--endpoint-url", metavar="URL", help="of a store that is not AWS (also AWS_ENDPOINT_URL_S3)")
-    group.add_argument("--region", metavar="NAME", help="default: AWS_REGION, the profile's, or us-east-1")
-    group.add_argument("--profile", metavar="NAME", help="of boto3's configuration")
-    group.add_argument("--no-sign-request", action="store_true", help="do not sign requests")
-    group.add_argument("--s3-addressing", choices=("auto", "path", "virtual"), default="auto", help="default: auto")
-    group.add_argument(
-        "--s3-checksums",
-        choices=("auto", "when-supported", "when-required"),
-        default="auto",
-        help="default: when-required as soon as an endpoint is given, because many stores refuse boto3's checksums",
-    )
-    group.add_argument("--part-size", type=size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)")
-    group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
-    group.add_argument("--content-type", default=None, metavar="TYPE", help="default: that of the compression")
-
-
-def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
-    """Return how to reach the bucket that the options describe."""
-    from ocirootfs.s3.url import S3Options  # noqa: PLC0415
-
-    return S3Options(
-        endpoint_url=chosen.endpoint_url,
-        region=chosen.region,
-        profile=chosen.profile,
-        no_sign_request=chosen.no_sign_request,
-        addressing=chosen.s3_addressing,
-        checksums=chosen.s3_checksums,
-        ca_file=chosen.ca_file,
-        insecure=chosen.insecure,
-        part_size=chosen.part_size,
-        jobs=chosen.s3_jobs,
-        content_type=chosen.content_type or ("application/gzip" if compress == "gzip" else "application/x-tar"),
-    )
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def size(text: str) -> int:
-    """Read `8MiB`, `8M` or a number of bytes."""
-    digits = text.rstrip("KMGiB")
-    unit = text[len(digits) :].removesuffix("B").removesuffix("i")
-    if not digits.isdigit() or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 8MiB")
-    return int(digits) * _UNITS[unit]

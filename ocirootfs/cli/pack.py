@@ -11,25 +11,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ocirootfs
-from ocirootfs.cli import console, options
+from ocirootfs import naming
+from ocirootfs.cli import bucket, console, options, result
 from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError
 from ocirootfs.exclude import excluder
+from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
+from ocirootfs.s3.url import S3Url
 from ocirootfs.source import Source
 
 if TYPE_CHECKING:
     from ocirootfs.api import Target
     from ocirootfs.image import Image
     from ocirootfs.packing import Compression, Packed
+    from ocirootfs.s3.url import S3Options
 
 _EXAMPLES = """\
 SOURCE is - (standard input, the default), a reference such as ubuntu:17.04, oci:DIR[:NAME],
 oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path of one of those.
 
+DEST may have fields: {name} {repository} {registry} {tag} {digest} {digest12} {os} {arch} {variant}
+{created:%Y%m%d} {label:KEY} {version}; a brace is written twice.
+
 examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs pack
   ocirootfs pack ubuntu:17.04 -o s3://images/ubuntu/ubuntu-17.04.tgz
+  ocirootfs pack ubuntu:17.04 -o 's3://images/{name}/{name}-{version}.tgz' --version-as '{tag}-{created:%Y%m%d}'
   ocirootfs pack alpine --layout rootfs -o - | mkfs.ext4 -d - alpine.ext4 256M
 """
 
@@ -49,6 +57,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "-o", "--output", metavar="DEST", help="FILE, DIR/, s3://BUCKET/KEY, s3://BUCKET/PREFIX/ or -; ./NAME-TAG.tgz"
     )
     words.add_argument(
+        "--version-as", metavar="TEXT", default="{tag}", help="what {version} in DEST means, with fields; {tag}"
+    )
+    words.add_argument("--json", action="store_true", help="print what was done as JSON, instead of where to")
+    words.add_argument("--result", metavar="FILE", help="write what was done to a file, as JSON")
+    words.add_argument(
         "--layout",
         choices=("concourse", "rootfs"),
         default="concourse",
@@ -62,7 +75,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
     words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
     options.add_registry(words)
-    options.add_s3(words)
+    bucket.add_to(words)
     options.add_common(words)
     words.set_defaults(run=run)
 
@@ -75,11 +88,11 @@ def run(chosen: argparse.Namespace) -> None:
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)
     place = _Place.of(chosen, layout)
-    with options.opened(chosen.source, chosen, chosen.tmpdir) as image:
-        packed = _pack(image, place.output(image, source), layout, chosen, place.compress)
-    _report(packed)
-    if chosen.output != "-":
-        print(packed.stored.location)
+    with result.kept_in(chosen.result) as keep, options.opened(chosen.source, chosen, chosen.tmpdir) as image:
+        names = Naming(image, chosen.version_as)
+        output = place.output(names, source)
+        packed = _pack(image, output, layout, chosen, place)
+        keep(_report(image, packed, place, names, chosen))
 
 
 def _check_streams(source: Source, chosen: argparse.Namespace) -> None:
@@ -94,6 +107,8 @@ def _check_streams(source: Source, chosen: argparse.Namespace) -> None:
             "standard output goes to an archive, which would hold that archive's name and nothing else",
             hint="add -o - to write the archive to standard output, or name it with -o",
         )
+    if chosen.output == "-" and chosen.json:
+        raise UsageError("-o - and --json would mix an archive with text", hint="--result FILE keeps them apart")
     if chosen.output == "-" and sys.stdout.isatty():
         raise UsageError("refusing to write an archive to a terminal", hint="name it with -o FILE")
     if chosen.threads is not None and not 1 <= chosen.threads <= 256:
@@ -113,35 +128,42 @@ def _redirected_to_archive() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where -o says the archive goes: a name, or a place where it gets its default one."""
+    """Where -o says the archive goes: a name, with fields perhaps, or a place where it gets its default one.
+
+    `s3` is how to store it, if that is in a bucket.
+    """
 
     text: str
     is_inside: bool
     compress: Compression
+    s3: S3Options | None
 
     @classmethod
     def of(cls, chosen: argparse.Namespace, layout: ocirootfs.Layout) -> _Place:
         text = chosen.output or "./"
-        if text.startswith("s3://"):
-            from ocirootfs.s3.url import S3Url  # noqa: PLC0415  # only who has a bucket needs it
-
+        for template in (text, chosen.version_as):
+            naming.parse(template)
+        is_bucket = text.startswith("s3://")
+        if is_bucket:
             is_inside = S3Url.parse(text).is_prefix
         else:
             is_inside = text.endswith("/") or (text != "-" and os.path.isdir(text))  # noqa: PTH112  # a string
-        return cls(text, is_inside, compression_for("" if is_inside else text, layout, asked=chosen.compress))
+            if chosen.if_exists is not None:
+                raise UsageError("--if-exists is for a bucket: a file is replaced as a whole")
+        compress = compression_for("" if is_inside else text, layout, asked=chosen.compress)
+        return cls(text, is_inside, compress, bucket.s3_options(chosen, compress) if is_bucket else None)
 
-    def output(self, image: Image, source: Source) -> str:
-        """Return the name of the archive of `image`."""
+    def output(self, names: Naming, source: Source) -> str:
+        """Return the name of the archive of the image that `names` knows."""
+        text = names.expand(self.text)
         if not self.is_inside:
-            return self.text
+            return text
         stem = os.path.basename(os.path.normpath(source.path)).partition(".")[0] if source.path else ""  # noqa: PTH119
-        name = default_name(image, self.compress, fallback=stem or "image")
-        return os.path.join(self.text, name).removeprefix("./")  # noqa: PTH118
+        name = default_name(names.image, self.compress, fallback=stem or "image")
+        return os.path.join(text, name).removeprefix("./")  # noqa: PTH118
 
 
-def _pack(
-    image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.Namespace, compress: Compression
-) -> Packed:
+def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.Namespace, place: _Place) -> Packed:
     """Pack, and say with an error that nothing is there."""
     target: Target = sys.stdout.buffer if output == "-" else output
     try:
@@ -150,10 +172,10 @@ def _pack(
                 image,
                 target,
                 layout=layout,
-                compress=compress,
+                compress=place.compress,
                 threads=chosen.threads,
                 tmpdir=chosen.tmpdir,
-                s3_options=options.s3_options(chosen, compress) if output.startswith("s3://") else None,
+                s3_options=place.s3,
                 progress=progress,
             )
     except OcirootfsError as error:
@@ -162,16 +184,44 @@ def _pack(
         raise
 
 
-def _report(packed: Packed) -> None:
-    """Say what an image had that its archive has not: the reader of the archive will not."""
-    report = packed.report
-    losses = [
-        (report.capabilities, "files lose their capabilities, which no reader of this layout restores"),
-        (report.high_ids, "files belong to an id over 65534, which some workers cannot map"),
-    ]
-    for paths, what in losses:
-        if paths:
-            shown = paths[0].decode("utf-8", "surrogateescape")
-            console.warn(f"{len(paths)} {what}: '{shown}'" + (", …" if len(paths) > 1 else ""))
-    if report.devices:
-        console.info(f"{len(report.devices)} device nodes were left out")
+def _report(image: Image, packed: Packed, place: _Place, names: Naming, chosen: argparse.Namespace) -> str:
+    """Tell what was done, and return it as JSON."""
+    for loss in result.losses(packed.report):
+        console.warn(loss)
+    if packed.report.devices:
+        console.info(f"{len(packed.report.devices)} device nodes were left out")
+    known = _versions(names)
+    if place.s3 is not None and not chosen.quiet:
+        _tell_of_bucket(packed, place.s3, known, chosen)
+    told = result.as_json(image, packed, known)
+    if chosen.json:
+        print(told)
+    elif chosen.output != "-":
+        print(packed.stored.location)
+    return told
+
+
+def _versions(names: Naming) -> list[str]:
+    """Return what may be the version in the archive's name, longest first."""
+    reference = names.image.reference
+    found = [reference.tag] if reference and reference.tag else []
+    try:
+        return [names.version(), *found]
+    except UsageError:  # nobody asked for one
+        return found
+
+
+def _tell_of_bucket(packed: Packed, options: S3Options, known: list[str], chosen: argparse.Namespace) -> None:
+    location = packed.stored.location
+    if packed.skipped:
+        console.say(f"ocirootfs: {location} is there already, and stays as it is")
+    if chosen.layout != "concourse":
+        return
+    line, fault = result.concourse_line(location, known)
+    console.say(f"ocirootfs: {line}")
+    if fault:
+        console.warn(
+            f"Concourse's check of this bucket would fail: {fault}; --version-as and a name with {{version}} help"
+        )
+    if chosen.verbose:
+        console.say(result.image_resource(location, options, known))

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3.session
 import botocore
 import botocore.session
+from botocore import credentials
 from botocore import exceptions as boto
 from botocore.config import Config
 
@@ -29,7 +33,7 @@ from ocirootfs.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mypy_boto3_s3 import S3Client
 
@@ -39,22 +43,31 @@ _ATTEMPTS = 10
 _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validation")
 
 
-def make_client(options: S3Options) -> S3Client:
+def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.monotonic) -> S3Client:
     """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
 
     Makes no connection. Raises UsageError for a profile or a setting that boto3 refuses.
     """
     try:
         session = botocore.session.Session(profile=options.profile)
-        return _client(session, options)
+        client = _client(session, options)
     except (boto.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {printable(str(error))}") from error
+    patience = _Patience(options.retry_for, monotonic)
+    client.meta.events.register("before-call.s3", patience.begin)
+    client.meta.events.register_first("needs-retry.s3", patience.judge)
+    return client
 
 
 def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
     region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
-    maker = boto3.session.Session(botocore_session=session, region_name=region)
     verify = False if options.insecure else options.ca_file
+    if options.role_arn is not None:
+        sts = partial(session.create_client, region_name=region, verify=verify)
+        role = _Role(session.get_credentials(), sts, options.role_arn)
+        session = botocore.session.Session(profile=options.profile)
+        session.register_component("credential_provider", credentials.CredentialResolver([role]))
+    maker = boto3.session.Session(botocore_session=session, region_name=region)
     config = _config(session, options)
     client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
     if options.checksums == "auto":
@@ -66,8 +79,32 @@ def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
         if quiet and client.meta.endpoint_url != amazon.meta.endpoint_url:
             config = config.merge(Config(**quiet))
             client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
-    client.meta.events.register_first("needs-retry.s3", _never_retry_a_certificate)
     return client
+
+
+class _Role(credentials.CredentialProvider):
+    """The credentials of a role, which botocore asks STS for again before they expire.
+
+    STS is where boto3 says: at AWS, or where AWS_ENDPOINT_URL_STS points.
+    """
+
+    METHOD = "assume-role"
+
+    def __init__(self, source: Any, make_client: Callable[..., Any], arn: str) -> None:
+        super().__init__()
+        self._source = source
+        self._make_client = make_client
+        self._arn = arn
+
+    def load(self) -> object:
+        """Return the credentials; raises NoCredentialsError where nobody is there to assume the role."""
+        if self._source is None:
+            raise boto.NoCredentialsError
+        session_name = {"RoleSessionName": "ocirootfs"}
+        fetcher = credentials.AssumeRoleCredentialFetcher(
+            self._make_client, self._source, self._arn, extra_args=session_name
+        )
+        return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
 
 def _config(session: botocore.session.Session, options: S3Options) -> Config:
@@ -106,14 +143,48 @@ def _unconfigured(
     return {setting: value for setting, value in wanted.items() if not configured(setting)}
 
 
-def _never_retry_a_certificate(caught_exception: BaseException | None = None, **_: object) -> None:
-    """Raise at once what ten attempts over a minute would not change."""
-    if caught_exception is not None and _certificate_fault(caught_exception):
-        raise caught_exception
+class _Patience:
+    """Ends botocore's retries of a request when they have taken `seconds`, or would change nothing."""
+
+    _BEGAN = "ocirootfs-began"
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+
+    def begin(self, context: dict[str, Any], **_: object) -> None:
+        """Note when a request is first tried."""
+        context[self._BEGAN] = self._monotonic()
+
+    def judge(
+        self,
+        request_dict: Mapping[str, Any],
+        operation: Any,  # botocore's OperationModel
+        response: tuple[Any, Any] | None = None,
+        caught_exception: Exception | None = None,
+        **_: object,
+    ) -> None:
+        """Raise what a try ended with instead of trying again."""
+        if caught_exception is not None and _certificate_fault(caught_exception):
+            raise caught_exception
+        if self._monotonic() - request_dict["context"].get(self._BEGAN, float("inf")) < self._seconds:
+            return
+        if caught_exception is not None:
+            raise caught_exception
+        if response is not None and response[0].status_code >= 300:
+            raise boto.ClientError(response[1], operation.name)
 
 
 class ExistsError(DestinationError):
     """There is an object at that key, and it was not to be replaced."""
+
+
+class ForbiddenError(AuthError):
+    """We may not look: the answer to a HEAD has no body, and so no reason."""
+
+
+class UnknownHeaderError(DestinationError):
+    """The store does not implement something that a header asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +197,18 @@ class S3Object:
     metadata: Mapping[str, str]
 
 
-def head(client: S3Client, url: S3Url) -> S3Object | None:
+def head(client: S3Client, url: S3Url, options: S3Options) -> S3Object | None:
     """Look at the object at `url`; None if there is none (or no such bucket: a HEAD cannot tell)."""
+    owner: dict[str, Any] = {"ExpectedBucketOwner": options.expected_bucket_owner}
     try:
         with translated(url, "look at"):
-            found = client.head_object(Bucket=url.bucket, Key=url.key)
+            found = client.head_object(
+                Bucket=url.bucket, Key=url.key, **(owner if options.expected_bucket_owner is not None else {})
+            )
     except NotFoundError:
         return None
-    return S3Object(
-        found["ContentLength"], found.get("ETag", "").strip('"') or None, found.get("VersionId"), found["Metadata"]
-    )
+    metadata = {name.lower(): value for name, value in found["Metadata"].items()}
+    return S3Object(found["ContentLength"], found.get("ETag", "").strip('"') or None, found.get("VersionId"), metadata)
 
 
 @contextmanager
@@ -168,8 +241,9 @@ _KNOWN: Mapping[str, tuple[type[OcirootfsError], str | None]] = {
     "PermanentRedirect": (DestinationError, "the bucket is in another region: check --region"),
     "PreconditionFailed": (ExistsError, "the object exists, and replacing it was ruled out"),
     "ConditionalRequestConflict": (TemporaryError, "another upload to this key is under way"),
+    "403": (ForbiddenError, "looking needs s3:GetObject, and s3:ListBucket where the object does not exist"),
     "MissingContentLength": (DestinationError, _CHECKSUM_HINT),
-    "NotImplemented": (DestinationError, _CHECKSUM_HINT),
+    "NotImplemented": (UnknownHeaderError, f"{_CHECKSUM_HINT}; --sse, --acl, --s3-tag may be unknown, too"),
     "NoSuchUpload": (TemporaryError, "somebody, or a lifecycle rule, removed the upload"),
     "BadDigest": (TemporaryError, "the bytes were altered on the way"),
     "OperationAborted": _TEMPORARY,
@@ -185,6 +259,8 @@ def _refusal(url: S3Url, doing: str, error: boto.ClientError) -> OcirootfsError:
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind, hint = _KNOWN.get(code) or (_by_status(status), None)
+    if error.operation_name == "AssumeRole":
+        doing, hint = f"assume the role to {doing}", "check --role-arn, its trust policy, and who asks for it"
     said = ": ".join(filter(None, (printable(code, 60), printable(message.rstrip(". ")))))
     return kind(f"cannot {doing} {url}: {said or status}", hint=hint)
 
@@ -221,8 +297,21 @@ def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsEr
             hint="--ca-file names the authority that signed it",
         )
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
-        return TemporaryError(f"cannot {doing} {url}: {_root_cause(error)}")
+        return TemporaryError(
+            f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",
+            hint="check --endpoint-url or AWS_ENDPOINT_URL_S3, its name in DNS, firewalls, and HTTPS_PROXY",
+        )
     return UsageError(f"cannot {doing} {url}: {printable(str(error))}")
+
+
+def _endpoint(error: boto.BotoCoreError) -> str:
+    """Name the endpoint that did not answer; what follows its host may be a query that nobody should see."""
+    try:
+        parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    return f" at {parts.scheme}://{printable(host)}" + (f":{port}" if port else "") if host else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -23,8 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocirootfs.destination import Stored, Tally
 from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, UsageError, printable
-from ocirootfs.s3.client import ExistsError, S3Object, head, make_client, translated
+from ocirootfs.s3.client import ExistsError, ForbiddenError, S3Object, UnknownHeaderError, head, make_client, translated
 from ocirootfs.s3.parts import PartBody, Parts
+from ocirootfs.s3.stamp import is_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,16 +46,23 @@ _NONCE = "ocirootfs-upload"
 class S3Destination:
     """The object at `url`.
 
-    `client` is the caller's own boto3 client, which stays open; without one, `options` make one. `patience` bounds
-    `abort` in seconds, parts under way included. Errors are those of `client.translated`; that of a part surfaces
-    at the next `write` or at `commit`. An exception from a signal may hit anywhere: `abort` cleans up after it. If it
-    hits while the last request of `commit` is under way, the object may be there: then it is the whole of it.
+    `client` is the caller's own boto3 client, which stays open; without one, `options` make one. `stamp` goes into the
+    object's metadata, and is what `update` knows it again by (see `stamp.stamp`). `patience` bounds `abort` in seconds,
+    parts under way included. Errors are those of `client.translated`; that of a part surfaces at the next `write` or at
+    `commit`. An exception from a signal may hit anywhere: `abort` cleans up after it. If it hits while the last request
+    of `commit` is under way, the object may be there: then it is the whole of it.
     """
 
     restartable = True
 
     def __init__(
-        self, url: S3Url, options: S3Options, client: S3Client | None = None, *, patience: float = 4.0
+        self,
+        url: S3Url,
+        options: S3Options,
+        client: S3Client | None = None,
+        *,
+        stamp: Mapping[str, str] | None = None,
+        patience: float = 4.0,
     ) -> None:
         if url.is_prefix:
             raise UsageError(f"{url} is a prefix: the name of the object is missing")
@@ -62,13 +70,41 @@ class S3Destination:
         self._options = options
         self._owned = client is None
         self._client = make_client(options) if client is None else client
+        self._stamp = stamp or {}
         self._patience = patience
         self._done = False
         self._begin()
 
     def _begin(self) -> None:
         self._tally = Tally()
-        self._upload = _Upload(self._client, self._url, self._options)
+        self._upload = _Upload(self._client, self._url, self._options, self._stamp)
+
+    def standing(self) -> Stored | None:
+        """Return what is there and is to stay so, as `if_exists` has it; None if the archive is to be written.
+
+        One HEAD, and none where it would change nothing. Raises ExistsError under `fail`.
+        """
+        policy = self._options.if_exists
+        if policy == "replace" or (policy == "update" and not self._stamp):
+            return None
+        found = self._found(policy)
+        if found is None:
+            return None
+        if policy == "fail":
+            raise ExistsError(f"{self._url} exists", hint="--if-exists skip or replace would not mind")
+        if policy == "update" and not is_same(self._stamp, found.metadata):
+            _log.info("%s: holds something else, and is replaced", self._url)
+            return None
+        return Stored(str(self._url), found.size, "", found.etag, found.version_id)
+
+    def _found(self, policy: str) -> S3Object | None:
+        try:
+            return head(self._client, self._url, self._options)
+        except ForbiddenError as error:
+            if policy != "update":
+                raise
+            _log.info("%s; it is written without having looked", error)
+            return None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` into the part being filled; waits while all others are under way."""
@@ -112,16 +148,17 @@ class _Upload:
     CreateMultipartUpload: were it made by the writer, a signal could lose the id of an upload that exists.
     """
 
-    def __init__(self, client: S3Client, url: S3Url, options: S3Options) -> None:
+    def __init__(self, client: S3Client, url: S3Url, options: S3Options, stamp: Mapping[str, str]) -> None:
         self._client = client
         self._url = url
+        self._options = options
         self._where: dict[str, Any] = {"Bucket": url.bucket, "Key": url.key}
+        if options.expected_bucket_owner is not None:
+            self._where["ExpectedBucketOwner"] = options.expected_bucket_owner
         self._nonce = secrets.token_hex(16)
-        self._object: dict[str, Any] = self._where | {
-            "ContentType": options.content_type,
-            "Metadata": {**options.metadata, _NONCE: self._nonce},
-        }
-        self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if options.if_none_match else {}
+        metadata = {**options.metadata, **stamp, _NONCE: self._nonce}
+        self._object: dict[str, Any] = self._where | options.headers() | {"Metadata": metadata}
+        self._condition: dict[str, Any] = {"IfNoneMatch": "*"} if options.if_exists == "fail" else {}
         self._id: str | None = None
         self._creating = threading.Lock()
         self._removed = False
@@ -227,16 +264,35 @@ class _Upload:
         object that must not exist is there.
         """
         try:
-            answer = publish()
+            answer = self._conditional(publish)
         except (TemporaryError, ExistsError) as error:
             found = None
             with suppress(OcirootfsError):
-                found = head(self._client, self._url)
+                found = head(self._client, self._url, self._options)
             if found is None or not self._is_ours(found, size, etag):
                 raise
             _log.info("%s: it is stored, although: %s", self._url, error)
             return found.etag, found.version_id
         return answer.get("ETag", "").strip('"') or None, answer.get("VersionId")
+
+    def _conditional(self, publish: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Call `publish`, unless something is there that must not be replaced.
+
+        The HEAD is for stores that take no notice of If-None-Match: there it leaves but a moment for a race.
+        """
+        if not self._condition:
+            return publish()
+        if head(self._client, self._url, self._options) is not None:
+            raise ExistsError(f"{self._url} exists: it came while the archive was made")
+        try:
+            answer = publish()
+        except UnknownHeaderError:
+            _log.warning("%s: this store has no If-None-Match, so another upload may be replaced unseen", self._url)
+            self._condition = {}
+            return publish()
+        if answer["ResponseMetadata"]["HTTPHeaders"].get("server") != "AmazonS3":
+            _log.info("%s: did not exist; whether it could appear meanwhile depends on If-None-Match", self._url)
+        return answer
 
     def _is_ours(self, found: S3Object, size: int, etag: str) -> bool:
         """Tell by our nonce; where the store dropped it, by the ETag, unless the object may have been there before."""

@@ -1,0 +1,118 @@
+"""What a pack has come to, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ocirootfs import versions
+from ocirootfs.destination import FileDestination
+from ocirootfs.s3.url import S3Url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ocirootfs.bundle import Report
+    from ocirootfs.image import Image
+    from ocirootfs.packing import Packed
+    from ocirootfs.s3.url import S3Options
+
+
+@contextmanager
+def kept_in(path: str | None) -> Iterator[Callable[[str], None]]:
+    """Give what writes a result into a file, which is opened at once and there only if all went well."""
+    if path is None:
+        yield lambda _: None
+        return
+    destination = FileDestination(path)
+    try:
+        yield lambda text: destination.write(f"{text}\n".encode())
+        destination.commit()
+    except BaseException:
+        destination.abort()
+        raise
+
+
+def as_json(image: Image, packed: Packed, known: Sequence[str]) -> str:
+    """Return the result as one line of JSON; `known` are texts that may be the version in a key."""
+    stored, report = packed.stored, packed.report
+    found = _pattern(stored.location, known)
+    facts = {
+        "image": str(image.reference) if image.reference else None,
+        "digest": str(packed.digest) if packed.digest else None,
+        "platform": str(image.config.platform),
+        "destination": stored.location,
+        "size": stored.size,
+        "sha256": stored.sha256 or None,
+        "etag": stored.etag,
+        "version_id": stored.version_id,
+        "concourse_version": found.version if found else None,
+        "layers": len(image.layers),
+        "layers_size": sum(layer.size for layer in image.layers),
+        "entries": report.entries,
+        "skipped": packed.skipped,
+        "devices": _texts(report.devices),
+        "capabilities": _texts(report.capabilities),
+        "high_ids": _texts(report.high_ids),
+        "warnings": losses(report),
+    }
+    return json.dumps(facts)
+
+
+def _texts(paths: Sequence[bytes]) -> list[str]:
+    return [path.decode("utf-8", "backslashreplace") for path in paths]
+
+
+def losses(report: Report) -> list[str]:
+    """Say what an image had that its archive has not: the reader of the archive will not."""
+    found = [
+        (report.capabilities, "files lose their capabilities, which no reader of this layout restores"),
+        (report.high_ids, "files belong to an id over 65534, which some workers cannot map"),
+    ]
+    return [
+        f"{len(paths)} {what}: '{_first(paths)}'" + (", …" if len(paths) > 1 else "") for paths, what in found if paths
+    ]
+
+
+def _first(paths: Sequence[bytes]) -> str:
+    return paths[0].decode("utf-8", "surrogateescape")
+
+
+def concourse_line(location: str, known: Sequence[str]) -> tuple[str, str | None]:
+    """Say which version Concourse will see of an object, and what is wrong with that, if anything is."""
+    found = _pattern(location, known)
+    if found is None:
+        return f"Concourse sees no version in this name: use 'versioned_file: {S3Url.parse(location).key}'", None
+    return f"Concourse sees version {found.version} with 'regexp: {found.regexp}'", versions.fault(found.version)
+
+
+def image_resource(location: str, options: S3Options, known: Sequence[str]) -> str:
+    """Return the YAML that makes a Concourse task run in the archive."""
+    url = S3Url.parse(location)
+    found = _pattern(location, known)
+    source = {
+        "bucket": url.bucket,
+        "regexp" if found else "versioned_file": found.regexp if found else url.key,
+        "endpoint": _endpoint(options, os.environ),
+        "region_name": options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        "access_key_id": "((s3.key))",
+        "secret_access_key": "((s3.secret))",
+    }
+    lines = [f"    {name}: {_scalar(value)}" for name, value in source.items() if value]
+    return "\n".join(["image_resource:", "  type: s3", "  source:", *lines, "  params: {unpack: true}"])
+
+
+def _endpoint(options: S3Options, environment: Mapping[str, str]) -> str | None:
+    named = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    return options.endpoint_url or named
+
+
+def _scalar(text: str) -> str:
+    """Quote what YAML would not take for a plain string: single quotes, in which nothing but they is special."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _pattern(location: str, known: Sequence[str]) -> versions.Pattern | None:
+    return versions.pattern(S3Url.parse(location).key, known) if location.startswith("s3://") else None

@@ -239,7 +239,7 @@ def _files(place: Path) -> dict[str, bytes]:
 
 def test_the_demonstration(here: Path) -> None:
     ran = run(command=(sys.executable, "-m", "tests.demo"))
-    assert (ran.status, ran.err) == (0, ""), ran.out.decode()
+    assert (ran.status, ran.err) == (0, f"ocirootfs: {SEEN}\n"), ran.out.decode()
     assert listed(here) == ["zones-1.tgz"]
     assert f"The archive is {here / 'zones-1.tgz'}, " in ran.out.decode()
 

@@ -46,11 +46,14 @@ _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validat
 def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.monotonic) -> S3Client:
     """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
 
-    Makes no connection. Raises UsageError for a profile or a setting that boto3 refuses.
+    Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, AuthError for a
+    role that nobody is there to assume.
     """
     try:
         session = botocore.session.Session(profile=options.profile)
         client = _client(session, options)
+    except boto.NoCredentialsError as error:
+        raise AuthError(f"cannot set up S3: {_NOBODY}", hint=_HOW_TO_BE_SOMEBODY) from error
     except (boto.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {printable(str(error))}") from error
     patience = _Patience(options.retry_for, monotonic)
@@ -275,6 +278,8 @@ def _by_status(status: int) -> type[OcirootfsError]:
     return DestinationError
 
 
+_NOBODY = "no usable credentials were found"
+_HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -288,8 +293,8 @@ _NO_CREDENTIALS = (
 def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsError:
     if isinstance(error, _NO_CREDENTIALS):
         return AuthError(
-            f"cannot {doing} {url}: no usable credentials were found",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request",
+            f"cannot {doing} {url}: {_NOBODY}",
+            hint=_HOW_TO_BE_SOMEBODY,
         )
     if fault := _certificate_fault(error):
         return TemporaryError(

@@ -1,4 +1,4 @@
-"""A limit on a command's memory, set and measured by the kernel."""
+"""A limit on a command's memory, set by the kernel, and what the kernel says that it took."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ _ROOT = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Limit:
-    """What runs a command within the limit, and where the kernel keeps its peak, if it does.
-
-    What wait4 tells is no use: it counts the memory of the process that forked, too.
-    """
+    """What runs a command within the limit."""
 
     kind: str
     prefix: Sequence[str]
-    peak_file: Path | None
 
-    def peak(self) -> int | None:
-        """Return the peak in bytes."""
-        return int(self.peak_file.read_text()) if self.peak_file else None
+
+def high_water(pid: int) -> int:
+    """Return a process's peak of resident memory so far, in bytes.
+
+    wait4 counts the memory of the process that forked, too, and a cgroup the cache of the files that are written.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
 
 
 @contextmanager
 def limited(size: int) -> Iterator[Limit]:
     """Make a memory cgroup of `size` bytes where this machine lets us, else a limit on the heap (RLIMIT_DATA)."""
-    for kind, parent, settings, peak in (
-        ("cgroup v2", _ROOT, {"memory.max": size, "memory.swap.max": 0}, "memory.peak"),
-        ("cgroup v1", _ROOT / "memory", {"memory.limit_in_bytes": size}, "memory.max_usage_in_bytes"),
+    for kind, parent, settings in (
+        ("cgroup v2", _ROOT, {"memory.max": size, "memory.swap.max": 0}),
+        ("cgroup v1", _ROOT / "memory", {"memory.limit_in_bytes": size}),
     ):
         group = parent / f"ocirootfs-{uuid.uuid4().hex}"
         try:
@@ -46,14 +47,9 @@ def limited(size: int) -> Iterator[Limit]:
         except OSError:
             continue
         try:
-            with contextlib.suppress(OSError):
-                for name, value in settings.items():
-                    # Python would make a file of that name where there is no such setting.
-                    with os.fdopen(os.open(group / name, os.O_WRONLY), "w") as setting:
-                        setting.write(str(value))
-                if (group / peak).exists():
-                    yield Limit(kind, ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh"), group / peak)
-                    return
+            if _set(group, settings):
+                yield Limit(kind, ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh"))
+                return
         finally:
             with contextlib.suppress(OSError):
                 group.rmdir()
@@ -61,4 +57,15 @@ def limited(size: int) -> Iterator[Limit]:
         "import os, resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]),) * 2); "
         "os.execvp(sys.argv[2], sys.argv[2:])"
     )
-    yield Limit("RLIMIT_DATA", (sys.executable, "-c", script, str(size)), None)
+    yield Limit("RLIMIT_DATA", (sys.executable, "-c", script, str(size)))
+
+
+def _set(group: Path, settings: dict[str, int]) -> bool:
+    try:
+        for name, value in settings.items():
+            # Without O_CREAT: where there is no such setting, none is to be made.
+            with os.fdopen(os.open(group / name, os.O_WRONLY), "w") as setting:
+                setting.write(str(value))
+    except OSError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -90,8 +91,13 @@ def pipe(fetch: Sequence[str], pack: Sequence[str], **options: Any) -> tuple[Ran
 def run_here(*arguments: str, stdin: bytes = b"") -> Ran:
     """Run a command in this process, which saves its start; standard input and output are pipes here, too."""
     err = io.StringIO()
+    log = logging.getLogger("ocirootfs")
     with ExitStack() as stack:
         stack.callback(setattr, sys, "stdin", sys.stdin)
+        for name, value in (("propagate", log.propagate), ("level", log.level), ("handlers", log.handlers[:])):
+            stack.callback(
+                setattr, log, name, value
+            )  # the command sets up its own, which would hide the log from tests
         sys.stdin = stack.enter_context(_fed(stdin))
         out, written = stack.enter_context(_drained())
         with redirect_stdout(out), redirect_stderr(err):

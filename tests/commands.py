@@ -94,7 +94,8 @@ def run_here(*arguments: str, stdin: bytes = b"") -> Ran:
     log = logging.getLogger("ocirootfs")
     with ExitStack() as stack:
         stack.callback(setattr, sys, "stdin", sys.stdin)
-        for name, value in (("propagate", log.propagate), ("level", log.level), ("handlers", log.handlers[:])):
+        stack.callback(log.setLevel, log.level)
+        for name, value in (("propagate", log.propagate), ("handlers", log.handlers[:])):
             stack.callback(
                 setattr, log, name, value
             )  # the command sets up its own, which would hide the log from tests

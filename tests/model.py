@@ -232,7 +232,7 @@ def _node(entry: Data) -> Node | None:
         return None
     pax = entry.get("pax", {})
     seconds = Decimal(pax.get("mtime", str(entry.get("mtime", 1600000000))))
-    default = {"dir": "0755", "symlink": "0777"}.get(kind, "0644")
+    default = {"dir": "0755", "symlink": "0777"}.get(entry["type"], "0644")
     xattrs = {raw_bytes(name): raw_bytes(value) for name, value in entry.get("xattrs", {}).items()}
     node = Node(
         "link" if kind == "hardlink" else kind,

@@ -167,11 +167,11 @@ _CONFIG = parse_config(
 )
 
 
-def pack(stack: Sequence[Sequence[Data]], target: Path) -> None:
-    with Spool() as spool, target.open("wb") as file:
+def packed(stack: Sequence[Sequence[Data]], layout: Layout) -> bytes:
+    """Return the archive of a stack of layers."""
+    with Spool() as spool:
         image = Image(_CONFIG, tuple(layers_of(stack)))
-        for piece in bundle(image, Layout(), spool, Report(), range(1, 99)):
-            file.write(piece)
+        return b"".join(bundle(image, layout, spool, Report(), range(1, 99)))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def of_vectors(shared: Path) -> Job:
         name = vector["name"]
         if vector["expect"] != "reject" and name not in NOT_HELD and all(map(model.can_read, vector["layers"])):
             wanted[name] = concourse(disk.hashed(model.flattened(vector["layers"])))
-            pack(vector["layers"], shared / f"{name}.tar")
+            (shared / f"{name}.tar").write_bytes(packed(vector["layers"], Layout()))
     return Job(shared, wanted)
 
 
@@ -282,7 +282,7 @@ def big() -> _Maker:
 def of_big(shared: Path) -> Job:
     maker = big()
     assert 9_500 < len(maker.entries) < 12_000
-    pack([maker.entries], shared / "big.tar")
+    (shared / "big.tar").write_bytes(packed([maker.entries], Layout()))
     return Job(shared, {"big": disk.hashed(maker.tree)})
 
 

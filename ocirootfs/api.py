@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from ocirootfs import fetching, flattening, packing
@@ -17,6 +16,7 @@ from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.metadata import metadata_json
 from ocirootfs.platform import Platform
+from ocirootfs.prefetch import prefetched
 from ocirootfs.s3.stamp import stamp
 from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
@@ -67,7 +67,7 @@ def open(  # noqa: A001  # as gzip.open
             yield image
         return
     with nullcontext(registry) if registry else _registry(session) as client:
-        yield replace(client.open(parsed.reference, wanted), again="costly")
+        yield client.open(parsed.reference, wanted)
 
 
 def _registry(session: requests.Session | None) -> Registry:
@@ -128,8 +128,12 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
     parents, the root (path `b""`) last. The pieces of one entry are to be read before the next entry is asked for.
     `exclude` holds glob patterns anchored at the root. The content is proved when the iterator ends, not before.
     """
-    with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
-        again = packing.readable_twice(image, layers, tmpdir)
+    with (
+        Spool(tmpdir, memory=16 << 20) as layers,
+        Spool(tmpdir) as hidden,
+        prefetched([image], tmpdir) as (ahead,),
+    ):
+        again = packing.readable_twice(ahead, layers, tmpdir)
         yield from flattening.flatten(again.layers, hidden, excluded=excluder(exclude))
         image.finish()
 

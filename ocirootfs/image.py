@@ -81,6 +81,10 @@ class Image:
     """To be called after the last layer was read and before anything is published: proves that its source was whole."""
     again: Again = "free"
     """What it takes to read a layer a second time: nothing, another download, or it cannot be."""
+    jobs: int = 1
+    """How many layers may be read at a time, which is of use where reading is downloading."""
+    interrupt: Callable[[], None] = lambda: None
+    """Ends, from any thread, the reading of layers under way, with an error; none can be read afterwards."""
 
     @property
     def digest(self) -> Digest | None:

@@ -14,6 +14,7 @@ from ocirootfs.errors import UsageError
 from ocirootfs.flattening import ALWAYS, Superseded
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
 from ocirootfs.image import watched
+from ocirootfs.prefetch import prefetched
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Spool
 
@@ -71,11 +72,15 @@ def pack(
             image.finish()  # a writer at the other end of a pipe is not to fail
             destination.abort()
             return Packed(kept, image.digest, Report(), skipped=True)
-        with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
-            image = _readable_again(image, destination, layers, tmpdir)
+        with (
+            Spool(tmpdir, memory=16 << 20) as layers,
+            Spool(tmpdir) as hidden,
+            prefetched([image], tmpdir) as (ahead,),
+        ):
+            source = _readable_again(ahead, destination, layers, tmpdir)
             if progress is not None:
-                image = watched(image, progress)
-            report = _write(image, destination, layout, hidden, _encoder(compress, level, threads or cores()))
+                source = watched(source, progress)
+            report = _write(source, destination, layout, hidden, _encoder(compress, level, threads or cores()))
         return Packed(destination.commit(), image.digest, report)
     except BaseException:
         destination.abort()

@@ -43,13 +43,16 @@ def replayable(image: Image, spool: Spool, directory: str | None, *, readings: i
 
 def _affordable(size: int, directory: str | None) -> bool:
     """Tell whether `size` bytes may lie around: few, or on a disk with twice the room and not in memory after all."""
-    if size <= IN_MEMORY:
-        return True
+    return size <= IN_MEMORY or spare_room(directory) >= size
+
+
+def spare_room(directory: str | None) -> int:
+    """Return how many bytes may lie in temporary files: half of what is free, and none where that is memory."""
     try:
         where = directory or tempfile.gettempdir()
-        return shutil.disk_usage(where).free >= 2 * size and not _is_memory(where)
+        return 0 if _is_memory(where) else shutil.disk_usage(where).free // 2
     except OSError:
-        return False
+        return 0
 
 
 def _is_memory(directory: str) -> bool:

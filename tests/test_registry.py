@@ -201,7 +201,7 @@ def test_a_pinned_manifest_that_is_another(
 def test_altered_blobs(serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], which: str) -> None:
     fake = serve()
     reference = fake.add_image()
-    fake.faults = [Fault("/blobs/", altered=True, skip=0 if which == "config" else 1)]
+    fake.faults = [Fault("/blobs/", altered=True, times=2, skip=0 if which == "config" else 1)]
 
     with pytest.raises(DigestError):
         layers(connect(), reference)

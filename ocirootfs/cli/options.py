@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ocirootfs.registry.credentials import Credentials
 
 
+_MOST_JOBS = 16  # connections that the transport keeps to one host
+
+
 def version() -> type[argparse.Action]:
     """Return the action of --version."""
 
@@ -76,6 +79,24 @@ def add_registry(words: argparse.ArgumentParser) -> None:
     group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
     group.add_argument("--timeout", type=float, default=60, metavar="S", help="longest silence, seconds (default: 60)")
     group.add_argument("--retries", type=int, default=5, metavar="N", help="tries after a failure (default: 5)")
+    group.add_argument(
+        "--max-wait",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="longest wait that a registry may ask for (default: 60)",
+    )
+    group.add_argument(
+        "-j", "--jobs", type=_jobs, default=3, metavar="N", help="layers downloaded at a time (3); 1: nothing ahead"
+    )
+    group.add_argument(
+        "--cache-dir", metavar="DIR", help="keep blobs here (OCIROOTFS_CACHE_DIR); default: keep nothing"
+    )
+    group.add_argument(
+        "--allow-foreign",
+        action="store_true",
+        help="download layers that the registry leaves to other servers from there, without credentials",
+    )
 
 
 def platform(chosen: argparse.Namespace) -> Platform | None:
@@ -116,6 +137,10 @@ def _registry(chosen: argparse.Namespace) -> Registry:
         ca_file=chosen.ca_file,
         timeout=chosen.timeout,
         retries=chosen.retries,
+        max_wait=chosen.max_wait,
+        jobs=chosen.jobs,
+        cache_dir=chosen.cache_dir or os.environ.get("OCIROOTFS_CACHE_DIR") or None,
+        allow_foreign=chosen.allow_foreign,
     )
 
 
@@ -132,3 +157,10 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     if not password:
         raise UsageError(f"no password for '{name}'", hint="give it with --password-stdin or in OCIROOTFS_PASSWORD")
     return Credentials(name, password, source="--creds")
+
+
+def _jobs(text: str) -> int:
+    """Read a number of downloads."""
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_JOBS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to {_MOST_JOBS}")
+    return int(text)

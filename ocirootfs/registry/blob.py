@@ -3,16 +3,23 @@
 Blobs do not change under their digest, so a broken download goes on where it broke: a closed range (some registries
 answer 416 to an open one) of the registry's own URL, never of the signed one it redirected to, which may have
 expired. What comes is taken only if Content-Range says exactly what was asked for (RFC 9110 section 15.3.7.3).
+
+Bytes that were passed on cannot be taken back, and only the last one completes the proof. So a digest that is wrong at
+the end is the reader's error here; who holds a blob back until it is whole (`prefetch`, `registry.cache`, documents)
+asks for it once more first.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import time
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import InputError, TemporaryError
+from ocirootfs.registry.interrupt import Interrupt
 from ocirootfs.registry.netfailure import BrokenError, named
+from ocirootfs.registry.pace import paced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -30,19 +37,29 @@ class BlobReader:
     """Reads blobs with `fetch`, which sends one GET with the headers it is given.
 
     It gives up after `retries` connections in a row that brought less than 1 MiB, and calls `pause` with the number
-    of the attempt before each new one.
+    of the attempt before each new one. A connection that brings less than 1 KiB/s for `window` seconds of `clock`
+    counts as broken. `interrupt` ends it from another thread.
     """
 
     def __init__(
-        self, fetch: Callable[[Mapping[str, str]], Answer], pause: Callable[[int], None], retries: int
+        self,
+        fetch: Callable[[Mapping[str, str]], Answer],
+        pause: Callable[[int], None],
+        retries: int,
+        *,
+        window: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        interrupt: Interrupt | None = None,
     ) -> None:
         self._fetch = fetch
         self._pause = pause
         self._retries = retries
+        self._window, self._clock = window, clock
+        self._interrupt = interrupt or Interrupt()
 
-    def read(self, size: int, what: str) -> Iterator[bytes]:
-        """Yield exactly `size` bytes; InputError if there are more, or the server announces another number."""
-        position, barren = 0, 0
+    def read(self, size: int, what: str, start: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from `start` to `size`; InputError if there are more, or another number is announced."""
+        position, barren = start, 0
         while position < size:
             start = position
             try:
@@ -50,6 +67,7 @@ class BlobReader:
                     position += len(chunk)
                     yield chunk
             except BrokenError as error:
+                self._interrupt.check()
                 barren = 0 if position - start >= _PROGRESS else barren + 1
                 if barren > self._retries:
                     reason = f"{what}: lost at {position} of {size} bytes, {barren} times in a row: {error}"
@@ -59,26 +77,27 @@ class BlobReader:
 
     def _connection(self, position: int, size: int, what: str) -> Iterator[bytes]:
         """Yield the bytes from `position` on as far as one connection carries; BrokenError if not to the end."""
+        self._interrupt.check()
         headers = {"Range": f"bytes={position}-{size - 1}"} if position else {}
         with self._fetch(headers) as answer:
             if answer.status == 416:  # it has no ranges after all
                 answer = self._fetch({})  # noqa: PLW2901
-            yield from _rest(answer, position, size, what)
+            yield from self._rest(answer, position, size, what)
 
-
-def _rest(answer: Answer, position: int, size: int, what: str) -> Iterator[bytes]:
-    """Yield what of this answer lies at or after `position`, and see that it ends at `size`."""
-    with answer:
-        at = _start(answer, position, size, what)
-        for chunk in answer.chunks():
-            fresh = chunk[max(0, position - at) :]
-            at += len(chunk)
-            if at > size:
-                raise InputError(f"{what}: {named(answer.url)} sent more than the {size} bytes announced")
-            if fresh:
-                yield fresh
-        if at < size:
-            raise BrokenError(f"{named(answer.url)} ended the transfer early")
+    def _rest(self, answer: Answer, position: int, size: int, what: str) -> Iterator[bytes]:
+        """Yield what of this answer lies at or after `position`, and see that it ends at `size`."""
+        host = named(answer.url)
+        with answer, self._interrupt.watching(answer):
+            at = _start(answer, position, size, what)
+            for chunk in paced(answer.chunks(), self._window, self._clock, host):
+                fresh = chunk[max(0, position - at) :]
+                at += len(chunk)
+                if at > size:
+                    raise InputError(f"{what}: {host} sent more than the {size} bytes announced")
+                if fresh:
+                    yield fresh
+            if at < size:
+                raise BrokenError(f"{host} ended the transfer early")
 
 
 def _start(answer: Answer, position: int, size: int, what: str) -> int:

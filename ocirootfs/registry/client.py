@@ -6,6 +6,7 @@ prove; blobs are proved by their reader (`digest.verified`), manifests and confi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -30,11 +31,13 @@ from ocirootfs.manifest import (
 from ocirootfs.platform import Platform, rank
 from ocirootfs.registry.auth import TOKEN_LIMIT, Authorizer, TokenRequest
 from ocirootfs.registry.blob import BlobReader
+from ocirootfs.registry.cache import BlobCache
 from ocirootfs.registry.certsd import usual_directories
 from ocirootfs.registry.credentials import Credentials, Find, Keychain, fixed
+from ocirootfs.registry.interrupt import Interrupt
 from ocirootfs.registry.mirror import Mirror, Mirrors
-from ocirootfs.registry.netfailure import named
-from ocirootfs.registry.origin import Origin, is_loopback
+from ocirootfs.registry.netfailure import BrokenError, named
+from ocirootfs.registry.origin import Origin, is_loopback, next_hop
 from ocirootfs.registry.retry import RetryPolicy
 from ocirootfs.registry.transport import Answer, Request, Transport
 
@@ -65,7 +68,10 @@ class Registry:
     may have (see `auth`). Plain HTTP is spoken to loopback hosts that have no TLS, to mirrors whose URL says so, and to
     every host with `plain_http`. `insecure` checks no certificate, or not those of the hosts named; `certs_directories`
     are looked into for certificates of each host, by default the usual ones (see `certsd`). `timeout` and `max_wait`
-    are seconds: the longest silence, and the longest wait that a server may demand.
+    are seconds: the longest silence (less than 1 KiB/s for as long is one), and the longest wait that a server may
+    demand. `cache_dir` keeps blobs, and manifests asked for by digest, from one run to the next (see `registry.cache`);
+    tags are always asked. `jobs` layers of an image are downloaded at a time by what reads it whole (see `prefetch`).
+    With `allow_foreign` layers that a registry leaves to other servers (`urls`) are fetched there, without credentials.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, and has a default
@@ -81,11 +87,17 @@ class Registry:
         timeout: float = 60.0,
         retries: int = 5,
         max_wait: float = 60.0,
+        jobs: int = 3,
+        cache_dir: Path | str | None = None,
+        allow_foreign: bool = False,
         trusted_realms: Sequence[str] = (),
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._retries = retries
+        self._retries, self._timeout, self._monotonic = retries, timeout, monotonic
+        self._jobs = jobs
+        self._cache = BlobCache(cache_dir, sleep=sleep, monotonic=monotonic) if cache_dir else None
+        self._allow_foreign = allow_foreign
         policy = RetryPolicy(retries, max_wait)
         self._transport = Transport(
             session,
@@ -126,7 +138,13 @@ class Registry:
             _check_platform(reference, config, wanted, explicit=platform is not None)
         else:
             found, config = self._choose(reference, found, wanted)
-        return assemble(found, config, lambda descriptor: self.blob(reference, descriptor), reference)
+        return self._image(reference, found, config)
+
+    def _image(self, reference: Reference, manifest: Manifest, config: Config) -> Image:
+        interrupt = Interrupt()
+        image = assemble(manifest, config, lambda layer: self._stored(reference, layer, interrupt), reference)
+        cached = self._cache is not None and all(map(self._cache.has, manifest.layers))
+        return replace(image, again="costly", jobs=1 if cached else self._jobs, interrupt=interrupt.stop)
 
     def manifest(self, reference: Reference, entry: Descriptor | None = None) -> Manifest | Index:
         """Fetch the manifest or index that `reference` names, or the one that `entry` of its index describes.
@@ -138,6 +156,9 @@ class Registry:
     def _manifest(self, place: Reference, reference: Reference, entry: Descriptor | None) -> Manifest | Index:
         pinned = reference.with_digest(entry.digest) if entry else reference
         what = str(pinned)
+        kept = self._cache.document(pinned.digest, MANIFEST_LIMIT) if self._cache and pinned.digest else None
+        if kept is not None:
+            return parse_manifest(kept, entry.media_type if entry else None, what)
         url = f"{self._base(place)}/manifests/{pinned.target}"
         few = _MIRROR_RETRIES if place != reference else None
         answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT, retries=few)
@@ -149,6 +170,8 @@ class Registry:
             actual = Digest.of(answer.body, pinned.digest.algorithm)
             if actual != pinned.digest:
                 raise DigestError(f"the manifest of {what}", expected=pinned.digest, actual=actual)
+            if self._cache:
+                self._cache.keep(pinned.digest, answer.body)
         media_type = entry.media_type if entry else answer.headers.get("Content-Type")
         return parse_manifest(answer.body, media_type, what)
 
@@ -158,12 +181,27 @@ class Registry:
         A broken connection is resumed where it broke. The digest is the caller's to check. Raises NotFoundError,
         AuthError, TemporaryError, or InputError if the registry has another number of bytes.
         """
+        return self._stored(reference, descriptor, Interrupt())
+
+    def _stored(self, reference: Reference, descriptor: Descriptor, interrupt: Interrupt) -> Iterator[bytes]:
         what = f"blob {descriptor.digest} of {reference}"
+        if self._cache is None:
+            return self._download(reference, descriptor, what, 0, interrupt)
+        return self._cache.read(descriptor, lambda at: self._download(reference, descriptor, what, at, interrupt), what)
+
+    def _download(
+        self, reference: Reference, descriptor: Descriptor, what: str, start: int, interrupt: Interrupt
+    ) -> Iterator[bytes]:
+        """Yield a blob from byte `start` on, from a mirror, the registry or, if that leaves it to others, from them."""
         connections, served = count(1), set[str]()
 
         def ask(place: Reference, headers: Mapping[str, str]) -> Answer:
             url = f"{self._base(place)}/blobs/{descriptor.digest}"
             answer = self._get(place, url, what, headers, retries=_MIRROR_RETRIES if place != reference else None)
+            if answer.status == 404 and not answer.redirected and descriptor.urls and place == reference:
+                answer = self._foreign(url, descriptor, what, headers)
+            if answer.redirected and answer.status in {404, 410} and "Range" in headers:
+                raise BrokenError(f"{named(answer.url)}, where the registry keeps it, says {answer.complaint}")
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
             served.add(place.registry)
@@ -174,8 +212,34 @@ class Registry:
                 return ask(reference, headers)
             return self._mirrors.first(reference, lambda place: ask(place, headers))
 
-        stored = BlobReader(fetch, self._transport.pause, self._retries).read(descriptor.size, what)
-        return self._mirrors.proved(stored, reference, descriptor, served)
+        reader = BlobReader(
+            fetch,
+            self._transport.pause,
+            self._retries,
+            window=self._timeout,
+            clock=self._monotonic,
+            interrupt=interrupt,
+        )
+        stored = reader.read(descriptor.size, what, start)
+        # The end of a blob alone cannot be proved here; who has the beginning, the cache, proves the whole.
+        return stored if start else self._mirrors.proved(stored, reference, descriptor, served)
+
+    def _foreign(self, url: str, descriptor: Descriptor, what: str, headers: Mapping[str, str]) -> Answer:
+        """Ask the servers that a descriptor's `urls` name, as nobody; the rules are those of redirects from `url`.
+
+        Sources: image-spec, descriptor.md ("urls"); CVE-2020-15157, where the credentials went along.
+        """
+        hosts = ", ".join(dict.fromkeys(map(named, descriptor.urls)))
+        if not self._allow_foreign:
+            message = f"{what}: a foreign layer, which the registry does not have but leaves to {hosts}"
+            raise NotFoundError(message, hint="--allow-foreign downloads it from there, without credentials")
+        for other in descriptor.urls:
+            answer = self._transport.send(
+                Request("GET", next_hop(url, other), what, None, headers, asker=Origin.of(url))
+            )
+            if answer.status in {200, 206, 416}:
+                return answer
+        raise TemporaryError(f"{what}: neither the registry nor {hosts} has this foreign layer: {answer.complaint}")
 
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
@@ -208,7 +272,7 @@ class Registry:
             stored = self.blob(reference, descriptor) if descriptor.data is None else (descriptor.data,)
             return b"".join(verified(stored, descriptor.digest, descriptor.size, what))
 
-        return parse_config(self._mirrors.first(reference, read), what)
+        return parse_config(_once_more(lambda: self._mirrors.first(reference, read)), what)
 
     def _base(self, reference: Reference) -> str:
         origin = self._origin(reference.api_host)
@@ -268,7 +332,8 @@ class Registry:
 
     def _refused(self, reference: Reference, answer: Answer, what: str) -> OcirootfsError:
         if answer.redirected:  # a signed URL that is no longer valid, or a clock that is wrong: not our credentials
-            return TemporaryError(f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}")
+            kind = BrokenError if answer.status == 403 else TemporaryError
+            return kind(f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}")
         search = self._authorizer.search(reference)
         if search.credentials:
             message = f"access to {reference} denied: {answer.complaint}"
@@ -282,6 +347,13 @@ def _search(credentials: Credentials | Find | None, mirrors: Sequence[Mirror]) -
     if isinstance(credentials, Credentials):
         return fixed(credentials, but={mirror.host for mirror in mirrors}, otherwise=usual)
     return credentials or usual
+
+
+def _once_more(read: Callable[[], bytes]) -> bytes:
+    """Read a document, and once more if its bytes are not those promised: a proxy may have kept a broken copy."""
+    with contextlib.suppress(DigestError):
+        return read()
+    return read()
 
 
 def _demand_success(answer: Answer, what: str, hint: str | None = None) -> None:

@@ -7,6 +7,7 @@ under a digest; so each hop is a call of its own, with credentials for the exact
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.metadata
 import logging
@@ -93,6 +94,11 @@ class Answer:
         """Drop the connection, with whatever is still to come."""
         self.response.close()
 
+    def wake(self) -> None:
+        """End the wait of another thread that reads `chunks`, as if the connection had broken."""
+        with contextlib.suppress(AttributeError, RuntimeError, ValueError, OSError):  # it has ended by itself
+            self.response.raw.shutdown()
+
     @property
     def complaint(self) -> str:
         """The status, and what the server says about it."""
@@ -147,7 +153,7 @@ class Transport:
         """
         demanded = 0.0  # seconds of patience that servers have had
         for attempt in count(1):
-            wait = self._policy.delay(attempt, self._jitter())
+            wait, whom = self._policy.delay(attempt, self._jitter()), ""
             try:
                 answer = self._once(request)
             except BrokenError as error:
@@ -160,10 +166,11 @@ class Transport:
                 asked = self._demanded(answer, attempt)
                 if asked is not None:
                     demanded, wait = demanded + asked, asked
+                    whom = f" for {named(answer.url)}, which asks for it"
             retries = self._policy.retries if request.retries is None else min(request.retries, self._policy.retries)
             if attempt > retries or not self._policy.accepts(demanded):
                 raise TemporaryError(str(problem), hint=problem.hint) from problem
-            log.warning("%s; retrying in %.1f s (%d/%d)", problem, wait, attempt, retries)
+            log.warning("%s; waiting %.1f s%s (%d/%d)", problem, wait, whom, attempt, retries)
             self._sleep(wait)
         raise AssertionError  # count() does not end
 

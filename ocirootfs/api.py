@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from ocirootfs import fetching, flattening, packing
 from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
+from ocirootfs.errors import UsageError
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
+from ocirootfs.image import Image
 from ocirootfs.metadata import metadata_json
 from ocirootfs.platform import Platform
-from ocirootfs.prefetch import prefetched
+from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.s3.stamp import stamp
 from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from ocirootfs.destination import Stored
     from ocirootfs.flattening import Visible
-    from ocirootfs.image import Image, Progress
+    from ocirootfs.image import Progress
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.registry import Registry
 
@@ -44,6 +46,8 @@ def open(  # noqa: A001  # as gzip.open
     source: str | os.PathLike[str] | BinaryIO,
     *,
     platform: str | Platform | None = None,
+    name: str | None = None,
+    all_platforms: bool = False,
     session: requests.Session | None = None,
     registry: Registry | None = None,
     tmpdir: str | None = None,
@@ -52,22 +56,27 @@ def open(  # noqa: A001  # as gzip.open
 
     `source` is a reference (`ubuntu:17.04`), `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
     the path of one, or a binary file with an archive in it; `-` is standard input. `platform` is `os/arch[/variant]`,
-    by default linux on this machine's architecture. A registry is spoken to through `session` if one is given, with the
-    credentials that docker or podman have saved; a `registry` of one's own (`ocirootfs.registry.Registry`) decides all
-    of that itself. Raises the errors of `ocirootfs.errors`.
+    by default linux on this machine's architecture. `name` chooses one of the images in an archive, as `:NAME` does.
+    With `all_platforms` the image, which a registry must have, comes with its whole index, for `fetch`. A registry is
+    spoken to through `session` if one is given, with the credentials that docker or podman have saved; a `registry` of
+    one's own (`ocirootfs.registry.Registry`) decides all of that itself. Raises the errors of `ocirootfs.errors`.
     """
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     if not isinstance(source, str | os.PathLike):
         with Spool(tmpdir) as spool:
-            yield image_in(source, wanted, spool)
+            yield image_in(source, wanted, spool, name=name)
         return
     parsed = Source.parse(source) if isinstance(source, str) else Source("path", os.fspath(source))
+    if name is not None:
+        parsed = parsed.called(name)
     if parsed.reference is None:
+        if all_platforms:
+            raise UsageError("all platforms are fetched from a registry only")
         with local_image(parsed, wanted, tmpdir) as image:
             yield image
         return
     with nullcontext(registry) if registry else _registry(session) as client:
-        yield client.open(parsed.reference, wanted)
+        yield client.open(parsed.reference, wanted, all_platforms=all_platforms)
 
 
 def _registry(session: requests.Session | None) -> Registry:
@@ -76,10 +85,23 @@ def _registry(session: requests.Session | None) -> Registry:
     return Registry(session)
 
 
-def fetch(image: Image, target: Target, *, progress: Progress | None = None) -> Stored:
-    """Write an image as one archive at `target`: an OCI layout that `docker load` takes too (see `fetching.fetch`)."""
-    name = image.reference.name if image.reference else "image"
-    return fetching.fetch(image, destination_for(target, f"{name}.tar"), progress=progress)
+def fetch(
+    images: Image | Sequence[Image],
+    target: Target,
+    *,
+    tmpdir: str | None = None,
+    progress: Progress | None = None,
+) -> Stored:
+    """Write one image, or several, as one archive at `target`: an OCI layout that `docker load` takes too.
+
+    What images share is downloaded and written once; `open(target, name=…)` finds each again. See `fetching.fetch`.
+    """
+    several = [images] if isinstance(images, Image) else list(images)
+    if not several:
+        raise UsageError("no image to fetch")
+    reference = several[0].reference
+    name = reference.name if reference else "image"
+    return fetching.fetch(several, destination_for(target, f"{name}.tar"), tmpdir=tmpdir, progress=progress)
 
 
 def pack(  # noqa: PLR0913  # options, by keyword
@@ -131,9 +153,9 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
     with (
         Spool(tmpdir, memory=16 << 20) as layers,
         Spool(tmpdir) as hidden,
-        prefetched([image], tmpdir) as (ahead,),
+        prefetched(image.layers[::-1], [image], tmpdir) as ahead,
     ):
-        again = packing.readable_twice(ahead, layers, tmpdir)
+        again = packing.readable_twice(prefetched_image(image, ahead), layers, tmpdir)
         yield from flattening.flatten(again.layers, hidden, excluded=excluder(exclude))
         image.finish()
 

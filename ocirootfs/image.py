@@ -12,7 +12,7 @@ from ocirootfs.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ocirootfs.manifest import Config, Manifest
+    from ocirootfs.manifest import Config, Index, Manifest
     from ocirootfs.reference import Reference
 
 Again: TypeAlias = Literal["free", "costly", "never"]
@@ -85,11 +85,26 @@ class Image:
     """How many layers may be read at a time, which is of use where reading is downloading."""
     interrupt: Callable[[], None] = lambda: None
     """Ends, from any thread, the reading of layers under way, with an error; none can be read afterwards."""
+    family: Family | None = None
+    """The whole index that the image was chosen from, if that was asked for."""
 
     @property
     def digest(self) -> Digest | None:
         """The manifest's digest, which is what `name@sha256:…` pins."""
         return self.manifest.digest if self.manifest else None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An index with everything that it lists: the images, and what else it has, such as attestations.
+
+    `documents` are the manifests of the latter and nested indexes, by digest; `others` their blobs.
+    """
+
+    index: Index
+    images: tuple[Image, ...]
+    documents: tuple[tuple[Digest, bytes], ...] = ()
+    others: tuple[Layer, ...] = ()
 
 
 def assemble(
@@ -121,10 +136,12 @@ def _source(blob: Callable[[Descriptor], Iterable[bytes]], descriptor: Descripto
 
 def watched(image: Image, progress: Progress) -> Image:
     """Return the image with layers that tell `progress` what is read of them."""
-    return replace(image, layers=tuple(_watched(layer, progress) for layer in image.layers))
+    return replace(image, layers=tuple(watched_layer(layer, progress) for layer in image.layers))
 
 
-def _watched(layer: Layer, progress: Progress) -> Layer:
+def watched_layer(layer: Layer, progress: Progress) -> Layer:
+    """Return the layer with a source that tells `progress` what is read of it."""
+
     def source() -> Iterator[bytes]:
         for chunk in layer.source():
             progress(layer, len(chunk))

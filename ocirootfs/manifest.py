@@ -205,6 +205,13 @@ def parse_descriptor(value: Json, what: str) -> Descriptor:
     return found
 
 
+def parts(raw: bytes, what: str) -> tuple[Descriptor, ...]:
+    """Return all blobs that a manifest of any kind refers to: its config and its layers, or its blobs."""
+    document = as_object(strictjson.load(raw, what), what)
+    config = [] if document.get("config") is None else [parse_descriptor(document["config"], f"{what}: config")]
+    return (*config, *_descriptors(document, "layers", what), *_descriptors(document, "blobs", what))
+
+
 def _parts(document: dict[str, Json], what: str) -> tuple[Descriptor, tuple[Descriptor, ...]]:
     """Read an image's config and layers, and refuse what only looks like an image."""
     config = parse_descriptor(document.get("config"), f"{what}: config")

@@ -14,7 +14,7 @@ from ocirootfs.errors import UsageError
 from ocirootfs.flattening import ALWAYS, Superseded
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
 from ocirootfs.image import watched
-from ocirootfs.prefetch import prefetched
+from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Spool
 
@@ -75,9 +75,9 @@ def pack(
         with (
             Spool(tmpdir, memory=16 << 20) as layers,
             Spool(tmpdir) as hidden,
-            prefetched([image], tmpdir) as (ahead,),
+            prefetched(image.layers[::-1], [image], tmpdir) as ahead,
         ):
-            source = _readable_again(ahead, destination, layers, tmpdir)
+            source = _readable_again(prefetched_image(image, ahead), destination, layers, tmpdir)
             if progress is not None:
                 source = watched(source, progress)
             report = _write(source, destination, layout, hidden, _encoder(compress, level, threads or cores()))

@@ -37,33 +37,31 @@ _Waiting: TypeAlias = "bytes | Kept"
 
 
 @contextmanager
-def prefetched(images: Sequence[Image], tmpdir: str | None = None) -> Iterator[tuple[Image, ...]]:
-    """Give the images with layers that are downloaded ahead, up to the images' `jobs` at a time.
+def prefetched(
+    layers: Sequence[Layer], images: Sequence[Image], tmpdir: str | None = None
+) -> Iterator[Callable[[Layer], Layer]]:
+    """Give what turns a layer into the same layer, fetched ahead with up to the images' `jobs` at a time.
 
-    They are to be read image by image and from the top; any other order works, and gains less. The first reading
+    `layers` are those of `images` in the order of reading; any other order works, and gains less. The first reading
     starts it all, and a second reading of a layer asks its source. A failure is raised where its layer is read. A layer
     that was whole before anybody read it, and has the wrong digest, is downloaded once more. When the context ends the
     downloads are stopped.
     """
-    jobs = max((image.jobs for image in images), default=1)
-    order = _order(images)
-    if jobs < 2 or len(order) < 2:
-        yield tuple(images)
+    order = {layer.digest: layer for layer in layers if layer.digest}
+    jobs = min(max((image.jobs for image in images), default=1), len(order))
+    if jobs < 2:
+        yield lambda layer: layer
         return
-    queue = _Queue(order, jobs, tmpdir)
+    queue = _Queue(list(order.values()), jobs, tmpdir)
     try:
-        yield tuple(
-            replace(image, layers=tuple(replace(layer, source=queue.source(layer)) for layer in image.layers))
-            for image in images
-        )
+        yield lambda layer: replace(layer, source=queue.source(layer))
     finally:
         queue.close([image.interrupt for image in images])
 
 
-def _order(images: Sequence[Image]) -> list[Layer]:
-    """Return each blob once, in the order of reading."""
-    layers = [layer for image in images for layer in reversed(image.layers)]
-    return list({layer.digest: layer for layer in layers if layer.digest}.values())
+def prefetched_image(image: Image, ahead: Callable[[Layer], Layer]) -> Image:
+    """Return the image with all its layers fetched ahead."""
+    return replace(image, layers=tuple(map(ahead, image.layers)))
 
 
 class _Ahead:
@@ -96,8 +94,7 @@ class _Queue:
         self._ahead = {layer.digest: _Ahead(layer, Spool(tmpdir, memory=0)) for layer in order}
         self._disk = spare_room(tmpdir)  # bytes that may still go there
         self._stopped = False
-        count = min(jobs, len(order))
-        self._threads = [threading.Thread(target=self._work, name="prefetch", daemon=True) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._work, name="prefetch", daemon=True) for _ in range(jobs)]
         self._started = False
 
     def source(self, layer: Layer) -> Callable[[], Iterator[bytes]]:

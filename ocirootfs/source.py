@@ -61,6 +61,14 @@ class Source:
             return cls("path", text)
         return cls("registry", reference=Reference.parse(text))
 
+    def called(self, name: str) -> Source:
+        """Return the source of the image called `name` in it; UsageError where there is nothing to choose from."""
+        if self.reference is not None:
+            raise UsageError(f"--image chooses from an archive, and '{self.reference}' is in a registry")
+        if self.name not in {None, name}:
+            raise UsageError(f"two names for one image: '{printable(self.name or '')}' and '{printable(name)}'")
+        return replace(self, name=name)
+
 
 @contextmanager
 def local_image(source: Source, platform: Platform | None, tmpdir: str | None = None) -> Iterator[Image]:
@@ -79,9 +87,11 @@ def local_image(source: Source, platform: Platform | None, tmpdir: str | None = 
                 yield _found(_from_file(file, printable(source.path), spool), source, platform)
 
 
-def image_in(file: BinaryIO, platform: Platform | None, spool: Spool, *, what: str = "the archive") -> Image:
+def image_in(
+    file: BinaryIO, platform: Platform | None, spool: Spool, *, what: str = "the archive", name: str | None = None
+) -> Image:
     """Return the image of an archive in a binary file, which is read in place if it is seekable; `what` names it."""
-    return _found(_from_file(file, what, spool), Source("path"), platform)
+    return _found(_from_file(file, what, spool), Source("path", name=name), platform)
 
 
 def _found(members: Members, source: Source, platform: Platform | None) -> Image:

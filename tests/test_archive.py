@@ -21,7 +21,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirootfs.archive.writer import write
+from ocirootfs.archive import writer
 from ocirootfs.errors import (
     DigestError,
     InputError,
@@ -136,6 +136,10 @@ def opened(
         path.write_bytes(data if isinstance(data, bytes) else tar_of(data))
     with local_image(Source(transport, str(path), name), wanted) as image:
         yield image
+
+
+def write(image: Image, out: Callable[[bytes], object]) -> None:
+    writer.write([image], writer.blobs([image]), out)
 
 
 def held(image: Image) -> Held:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirootfs.archive.writer import write
+from ocirootfs.archive import writer
 from ocirootfs.digest import Digest
 from ocirootfs.errors import InputError, LocalError, TruncatedError
 from ocirootfs.image import Image, Layer
@@ -224,7 +224,7 @@ def archive(tmp_path: Path) -> bytes:
     """Return what `fetch` writes for an image of three layers: topmost first."""
     out: list[bytes] = []
     with local_image(Where("oci", str(build(LAYERS).layout(tmp_path / "layout"))), None) as image:
-        write(image, out.append)
+        writer.write([image], writer.blobs([image]), out.append)
     return b"".join(out)
 
 

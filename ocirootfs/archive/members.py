@@ -202,6 +202,8 @@ class StreamMembers:
         self._documents: set[str] = set()
         self.repeated: frozenset[str] = frozenset()
         """Members that will be asked for more than once: they are kept even when they could pass through."""
+        self.wanted: frozenset[str] | None = None
+        """The only members that will be asked for from now on, if that is known: the others are not kept."""
         self._count = 0
         self._ended = False
 
@@ -260,7 +262,8 @@ class StreamMembers:
         """Keep the next member and look at the one after it; False at the end of the stream."""
         if self._next:
             name, _, body = self._next
-            self._kept[name] = self._spool.keep(self._arriving(body))
+            if self.wanted is None or name in self.wanted:
+                self._kept[name] = self._spool.keep(self._arriving(body))
             self._next = None
         member = self._step()
         if member is None:

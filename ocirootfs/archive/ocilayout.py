@@ -60,6 +60,7 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     image = assemble(manifest, config, lambda found: members.open(blob_path(found.digest)), reference)
     if isinstance(members, StreamMembers):
         counts = Counter(layer.digest for layer in manifest.layers)
+        members.wanted = frozenset(blob_path(layer.digest) for layer in manifest.layers)
         members.repeated = frozenset(blob_path(digest) for digest, count in counts.items() if count > 1)
         image = _streamed(image, members)
     return replace(image, finish=members.finish)
@@ -73,6 +74,8 @@ def _named(entries: Sequence[Descriptor], name: str | None, what: str) -> Sequen
         found = [entry for entry in entries if _is_called(entry, name)]
         if not found:
             raise NotFoundError(f"{what}: it holds no image called '{printable(name)}'", hint=_holdings(entries))
+        if len({_label(entry) for entry in found}) > 1:
+            raise UsageError(f"{what}: several images are called '{printable(name)}'", hint=_holdings(found))
         return found
     if len({_label(entry) for entry in entries}) > 1:
         raise UsageError(f"{what}: it holds {len(entries)} images, so one must be named", hint=_holdings(entries))

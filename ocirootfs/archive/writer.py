@@ -1,6 +1,6 @@
 """The archive that goes through a pipe: one tar that is an OCI image layout and an archive of `docker save` at once.
 
-Every byte of it is covered by a digest or is the end marker, so a
+It holds one image or several, what they share once. Every byte of it is covered by a digest or is the end marker, so a
 pipe that is cut anywhere is noticed. Descriptor sizes give each tar header before its blob has arrived, so nothing is
 buffered. The documents come first and the layers topmost first, which lets the reader flatten while it reads.
 """
@@ -17,36 +17,59 @@ from ocirootfs.manifest import OCI_INDEX
 from ocirootfs.tar.writer import END, file_padding, gnu_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from ocirootfs.digest import Digest
-    from ocirootfs.image import Image
+    from ocirootfs.image import Image, Layer
     from ocirootfs.manifest import Manifest
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-def write(image: Image, write: Callable[[bytes], object]) -> None:
-    """Write an image with a manifest as one archive, the end marker only after every blob has proved itself."""
-    manifest = image.manifest
-    if manifest is None:
-        raise UsageError("an image without a manifest cannot be written as an archive")
-    documents = (
-        ("oci-layout", _LAYOUT),
-        ("index.json", _index_json(image, manifest)),
-        ("manifest.json", _manifest_json(image, manifest)),
-        (blob_path(manifest.digest), manifest.raw),
-        (blob_path(manifest.config.digest), image.config.raw),
-    )
-    for name, content in documents:
+def write(images: Sequence[Image], layers: Iterable[Layer], write: Callable[[bytes], object]) -> None:
+    """Write images as one archive, the end marker only after every blob has proved itself.
+
+    `layers` are `blobs(images)`, by whatever way they are read. An image with a `family` goes in with all of that.
+    """
+    documents = {"oci-layout": _LAYOUT, "index.json": _index_json(images), "manifest.json": _manifest_json(images)}
+    for image in images:
+        documents |= _documents(image)
+    for name, content in documents.items():
         _member(name, len(content), (content,), write)
-    written: set[Digest] = set()
-    for layer in reversed(image.layers):
-        if layer.digest is not None and layer.digest not in written:
-            written.add(layer.digest)
+    for layer in layers:
+        if layer.digest is not None:
             _member(blob_path(layer.digest), layer.size, layer.blob(), write)
-    image.finish()
+    for image in images:
+        image.finish()
     write(END)
+
+
+def blobs(images: Iterable[Image]) -> list[Layer]:
+    """Return the blobs of an archive of `images` in its order: image by image, topmost first, each digest once."""
+    layers = (layer for image in images for member in _members(image) for layer in reversed(member.layers))
+    others = (layer for image in images if image.family for layer in image.family.others)
+    return list({layer.digest: layer for layer in (*layers, *others) if layer.digest}.values())
+
+
+def _members(image: Image) -> tuple[Image, ...]:
+    return image.family.images if image.family else (image,)
+
+
+def _manifest(image: Image) -> Manifest:
+    if image.manifest is None:
+        raise UsageError("an image without a manifest cannot be written as an archive")
+    return image.manifest
+
+
+def _documents(image: Image) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    if image.family:
+        found[blob_path(image.family.index.digest)] = image.family.index.raw
+        found |= {blob_path(digest): raw for digest, raw in image.family.documents}
+    for member in _members(image):
+        manifest = _manifest(member)
+        found[blob_path(manifest.digest)] = manifest.raw
+        found[blob_path(manifest.config.digest)] = member.config.raw
+    return found
 
 
 def _member(name: str, size: int, chunks: Iterable[bytes], write: Callable[[bytes], object]) -> None:
@@ -56,29 +79,42 @@ def _member(name: str, size: int, chunks: Iterable[bytes], write: Callable[[byte
     write(file_padding(size))
 
 
-def _index_json(image: Image, manifest: Manifest) -> bytes:
-    platform = image.config.platform
+def _index_json(images: Iterable[Image]) -> bytes:
+    entries = [_descriptor(image) for image in images]
+    return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def _descriptor(image: Image) -> dict[str, object]:
+    """Describe an image, or the whole index that it comes with, under its name."""
+    document = image.family.index if image.family else _manifest(image)
     descriptor: dict[str, object] = {
-        "mediaType": manifest.media_type,
-        "digest": str(manifest.digest),
-        "size": len(manifest.raw),
-        "platform": {
+        "mediaType": document.media_type,
+        "digest": str(document.digest),
+        "size": len(document.raw),
+    }
+    if not image.family:
+        platform = image.config.platform
+        descriptor["platform"] = {
             "architecture": platform.architecture,
             "os": platform.os,
             **({"variant": platform.variant} if platform.variant else {}),
-        },
-    }
+        }
     if image.reference is not None:
         name = {IMAGE_NAME: str(image.reference)}
         descriptor["annotations"] = name | ({REF_NAME: image.reference.tag} if image.reference.tag else {})
-    return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor]})
+    return descriptor
 
 
-def _manifest_json(image: Image, manifest: Manifest) -> bytes:
-    reference = image.reference
+def _manifest_json(images: Iterable[Image]) -> bytes:
+    """List the images for `docker load`; of a whole index the one for the platform that was wanted."""
+    return _compact([_loadable(image) for image in images])
+
+
+def _loadable(image: Image) -> dict[str, object]:
+    manifest, reference = _manifest(image), image.reference
     tags = [f"{reference.familiar}:{reference.tag}"] if reference and reference.tag else None
     layers = [blob_path(layer.digest) for layer in manifest.layers]
-    return _compact([{"Config": blob_path(manifest.config.digest), "RepoTags": tags, "Layers": layers}])
+    return {"Config": blob_path(manifest.config.digest), "RepoTags": tags, "Layers": layers}
 
 
 def _compact(value: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import ocirootfs
@@ -14,7 +14,7 @@ from ocirootfs.platform import Platform
 from ocirootfs.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ocirootfs.image import Image
     from ocirootfs.registry import Registry
@@ -106,13 +106,37 @@ def platform(chosen: argparse.Namespace) -> Platform | None:
 
 
 @contextmanager
-def opened(text: str, chosen: argparse.Namespace, tmpdir: str | None = None) -> Iterator[Image]:
-    """Open the image that a SOURCE and the options describe."""
-    with (
-        _registry(chosen) if Source.parse(text).reference else nullcontext() as client,
-        ocirootfs.open(text, platform=platform(chosen), registry=client, tmpdir=tmpdir) as image,
-    ):
-        yield image
+def opened(text: str, chosen: argparse.Namespace, name: str | None = None) -> Iterator[Image]:
+    """Open the image that a SOURCE and the options describe; `name` chooses among those of an archive."""
+    with several([text], chosen, name=name) as images:
+        yield images[0]
+
+
+@contextmanager
+def several(
+    texts: Sequence[str], chosen: argparse.Namespace, *, name: str | None = None, all_platforms: bool = False
+) -> Iterator[list[Image]]:
+    """Open the images that SOURCEs and the options describe, with one client for all of them."""
+    with ExitStack() as stack:
+        client = stack.enter_context(_registry(chosen)) if any(Source.parse(text).reference for text in texts) else None
+        yield [
+            stack.enter_context(
+                ocirootfs.open(
+                    text,
+                    platform=platform(chosen),
+                    name=name,
+                    all_platforms=all_platforms,
+                    registry=client,
+                    tmpdir=chosen.tmpdir,
+                )
+            )
+            for text in texts
+        ]
+
+
+def add_tmpdir(words: argparse.ArgumentParser) -> None:
+    """Add where temporary files go."""
+    words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
 
 
 def _registry(chosen: argparse.Namespace) -> Registry:

@@ -38,6 +38,7 @@ examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs pack
   ocirootfs pack ubuntu:17.04 -o s3://images/ubuntu/ubuntu-17.04.tgz
   ocirootfs pack ubuntu:17.04 -o 's3://images/{name}/{name}-{version}.tgz' --version-as '{tag}-{created:%Y%m%d}'
+  ocirootfs pack bundle.tar --image alpine
   ocirootfs pack alpine --layout rootfs -o - | mkfs.ext4 -d - alpine.ext4 256M
 """
 
@@ -73,7 +74,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     words.add_argument("--devices", choices=("drop", "keep"), help="device nodes; default: drop for concourse")
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
-    words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
+    words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
+    options.add_tmpdir(words)
     options.add_registry(words)
     bucket.add_to(words)
     options.add_common(words)
@@ -83,12 +85,14 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Pack one image."""
     source = Source.parse(chosen.source)
+    if chosen.image is not None:
+        source = source.called(chosen.image)
     _check_streams(source, chosen)
     layout = ocirootfs.Layout(chosen.layout, tuple(chosen.exclude), chosen.devices)
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)
     place = _Place.of(chosen, layout)
-    with result.kept_in(chosen.result) as keep, options.opened(chosen.source, chosen, chosen.tmpdir) as image:
+    with result.kept_in(chosen.result) as keep, options.opened(chosen.source, chosen, chosen.image) as image:
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
         packed = _pack(image, output, layout, chosen, place)
@@ -167,7 +171,7 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
     """Pack, and say with an error that nothing is there."""
     target: Target = sys.stdout.buffer if output == "-" else output
     try:
-        with bar(image, quiet=chosen.quiet) as progress:
+        with bar([image], image.layers, quiet=chosen.quiet) as progress:
             return ocirootfs.pack(
                 image,
                 target,

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ocirootfs.image import Image, Layer, Progress
 
@@ -17,19 +17,18 @@ _WIDTH = 100  # Concourse gives its tasks a terminal of 500 columns
 
 
 @contextlib.contextmanager
-def bar(image: Image, *, quiet: bool) -> Iterator[Progress | None]:
-    """Show how much of an image's layers has been read, on a terminal; nothing anywhere else, and None then."""
+def bar(images: Sequence[Image], layers: Iterable[Layer], *, quiet: bool) -> Iterator[Progress | None]:
+    """Show how much of the images' layers has been read, on a terminal; nothing anywhere else, and None then."""
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         yield None
         return
     from tqdm import tqdm  # noqa: PLC0415  # only who sees a bar waits for it
 
     width = min(shutil.get_terminal_size().columns, _WIDTH)
-    name = f"{image.reference.name}:{image.reference.tag or ''}"[:40].rstrip(":") if image.reference else "image"
-    total = sum(layer.size for layer in image.layers)
+    total = sum(layer.size for layer in layers)
     with tqdm(
         total=total,
-        desc=name,
+        desc=_name(images),
         unit="B",
         unit_scale=True,
         unit_divisor=1024,
@@ -42,3 +41,10 @@ def bar(image: Image, *, quiet: bool) -> Iterator[Progress | None]:
             shown.update(size)
 
         yield progress
+
+
+def _name(images: Sequence[Image]) -> str:
+    reference = images[0].reference
+    if len(images) > 1:
+        return f"{len(images)} images"
+    return f"{reference.name}:{reference.tag or ''}"[:40].rstrip(":") if reference else "image"

@@ -34,6 +34,7 @@ from ocirootfs.registry.blob import BlobReader
 from ocirootfs.registry.cache import BlobCache
 from ocirootfs.registry.certsd import usual_directories
 from ocirootfs.registry.credentials import Credentials, Find, Keychain, fixed
+from ocirootfs.registry.family import Gatherer, best
 from ocirootfs.registry.interrupt import Interrupt
 from ocirootfs.registry.mirror import Mirror, Mirrors
 from ocirootfs.registry.netfailure import BrokenError, named
@@ -125,23 +126,28 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, reference: Reference, platform: Platform | None = None) -> Image:
+    def open(self, reference: Reference, platform: Platform | None = None, *, all_platforms: bool = False) -> Image:
         """Return the image that `reference` names, for `platform` or else for linux on this machine.
 
-        Its layers are downloaded when they are read. Raises NotFoundError, also if there is none for the platform;
-        AuthError, TemporaryError, and InputError for what is no image.
+        Its layers are downloaded when they are read. With `all_platforms` it comes with its `family`, everything that
+        the index lists, and may be for another platform if there is none for this one. Raises NotFoundError, also if
+        there is none for the platform; AuthError, TemporaryError, and InputError for what is no image.
         """
         wanted = platform or Platform.default()
         found = self.manifest(reference)
         if isinstance(found, Manifest):
             config = self._config(reference, found)
             _check_platform(reference, config, wanted, explicit=platform is not None)
+        elif all_platforms:
+            return self._with_family(reference, found, wanted)
         else:
             found, config = self._choose(reference, found, wanted)
         return self._image(reference, found, config)
 
-    def _image(self, reference: Reference, manifest: Manifest, config: Config) -> Image:
-        interrupt = Interrupt()
+    def _image(
+        self, reference: Reference, manifest: Manifest, config: Config, interrupt: Interrupt | None = None
+    ) -> Image:
+        interrupt = interrupt or Interrupt()
         image = assemble(manifest, config, lambda layer: self._stored(reference, layer, interrupt), reference)
         cached = self._cache is not None and all(map(self._cache.has, manifest.layers))
         return replace(image, again="costly", jobs=1 if cached else self._jobs, interrupt=interrupt.stop)
@@ -151,14 +157,21 @@ class Registry:
 
         A digest, the reference's or the entry's, is checked. Docker-Content-Digest is not believed.
         """
-        return self._mirrors.first(reference, lambda place: self._manifest(place, reference, entry))
 
-    def _manifest(self, place: Reference, reference: Reference, entry: Descriptor | None) -> Manifest | Index:
+        def read(place: Reference) -> Manifest | Index:
+            return parse_manifest(*self._manifest_bytes(place, reference, entry))
+
+        return self._mirrors.first(reference, read)
+
+    def _manifest_bytes(
+        self, place: Reference, reference: Reference, entry: Descriptor | None
+    ) -> tuple[bytes, str | None, str]:
+        """Fetch a manifest of any kind: the bytes, what type they are said to be, and what errors call it."""
         pinned = reference.with_digest(entry.digest) if entry else reference
         what = str(pinned)
         kept = self._cache.document(pinned.digest, MANIFEST_LIMIT) if self._cache and pinned.digest else None
         if kept is not None:
-            return parse_manifest(kept, entry.media_type if entry else None, what)
+            return kept, entry.media_type if entry else None, what
         url = f"{self._base(place)}/manifests/{pinned.target}"
         few = _MIRROR_RETRIES if place != reference else None
         answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT, retries=few)
@@ -173,7 +186,7 @@ class Registry:
             if self._cache:
                 self._cache.keep(pinned.digest, answer.body)
         media_type = entry.media_type if entry else answer.headers.get("Content-Type")
-        return parse_manifest(answer.body, media_type, what)
+        return answer.body, media_type, what
 
     def blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         """Yield the bytes of a blob of `reference`, as stored, exactly `descriptor.size` of them.
@@ -240,6 +253,24 @@ class Registry:
             if answer.status in {200, 206, 416}:
                 return answer
         raise TemporaryError(f"{what}: neither the registry nor {hosts} has this foreign layer: {answer.complaint}")
+
+    def _with_family(self, reference: Reference, index: Index, wanted: Platform) -> Image:
+        """Return the image that serves a platform best, or the first, with all that the index lists."""
+        interrupt = Interrupt()
+
+        def image(manifest: Manifest) -> Image:
+            return self._image(reference, manifest, self._config(reference, manifest), interrupt)
+
+        def document(entry: Descriptor) -> tuple[bytes, str | None, str]:
+            return self._mirrors.first(reference, lambda place: self._manifest_bytes(place, reference, entry))
+
+        gatherer = Gatherer(
+            document,
+            image,
+            lambda part: self._stored(reference, part, interrupt),
+        )
+        family = gatherer.gather(index, str(reference))
+        return replace(best(family, wanted), family=family)
 
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""

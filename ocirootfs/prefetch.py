@@ -189,11 +189,11 @@ class _Queue:
             return found
 
     def _download(self, ahead: _Ahead) -> None:
-        if not self._fill(ahead):
+        if not self._fill(ahead, is_last=False):
             log.warning("%s is not what its digest says; downloading it once more", ahead.layer.name)
-            self._fill(ahead)
+            self._fill(ahead, is_last=True)
 
-    def _fill(self, ahead: _Ahead) -> bool:
+    def _fill(self, ahead: _Ahead, *, is_last: bool) -> bool:
         """Fetch a layer; False if it is wrong and nobody has seen anything of it, which is then forgotten."""
         digest = ahead.layer.digest
         if digest is None:
@@ -204,8 +204,8 @@ class _Queue:
                 hasher.update(chunk)
                 self._put(ahead, chunk)
         with self._changed:
-            if hasher.hexdigest() == digest.hex or ahead.is_read:
-                return True  # a reader who has begun proves it himself
+            if hasher.hexdigest() == digest.hex or ahead.is_read or is_last:
+                return True  # whoever reads it proves it once more
             self._give_back(ahead)
             return False
 

@@ -228,9 +228,9 @@ class BlobCache:
             if file is None:
                 return None
             if _flocked(file):
-                if self._is_at(file, self._partial(descriptor.digest)):
+                if self._is_ours(file, descriptor):
                     return file
-                file.close()  # it was just completed
+                file.close()
                 if self.has(descriptor):
                     return None
                 continue
@@ -256,11 +256,17 @@ class BlobCache:
         self._remove(path)
         return None
 
-    def _is_at(self, file: IO[bytes], path: Path) -> bool:
+    def _is_ours(self, file: IO[bytes], descriptor: Descriptor) -> bool:
+        """Tell whether a file that we have locked is still the one to fill: its blob may just have been completed."""
+        path = self._partial(descriptor.digest)
         try:
-            return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+            is_there = os.path.samestat(os.fstat(file.fileno()), path.lstat())
         except OSError:
             return False
+        if is_there and self.has(descriptor):
+            self._remove(path)
+            return False
+        return is_there
 
 
 class _Filling:

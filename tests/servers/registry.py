@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ from ocirootfs.reference import Reference
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 USER, PASSWORD = "tester", "s3cret-päss"
 IDENTITY_TOKEN = "identity-0123"
@@ -36,7 +37,8 @@ class Fault:
 
     `status` answers with that and `headers` and `body`; else the good answer is sent, changed: `headers` added (None
     removes one), only `cut` bytes of the body, then the connection closed (`reset`: by RST), `extra` bytes after it,
-    `unsized` without Content-Length, `altered` with the last byte changed, Range ignored with `whole`.
+    `unsized` without Content-Length, `altered` with the last byte changed, Range ignored with `whole`; `chunked` in one
+    chunk, `drip` in pieces of so many bytes, and after a cut with `stall` silence, until the client hangs up.
     """
 
     path: str
@@ -52,6 +54,9 @@ class Fault:
     unsized: bool = False
     altered: bool = False
     whole: bool = False
+    chunked: bool = False
+    drip: int = 0
+    stall: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ class FakeRegistry:
     """Serves what is `add`ed, in a context; `auth` is None, "basic" or "bearer" (with a token server of its own).
 
     `anonymous` gives tokens to everyone. `redirect` sends blobs to the CDN. `faults` may be added to at any time;
-    `requests` has all that came. `expires_in` is what tokens claim, `revoke` ends them.
+    `requests` has all that came. `expires_in` is what tokens claim, `revoke` ends them. `before_blob` is called with
+    the digest before a blob is answered; `rate` limits each connection's blobs, bytes a second.
     """
 
     def __init__(
@@ -142,6 +148,8 @@ class FakeRegistry:
         self.requests: list[Recorded] = []
         self.realm: str | None = None  # None: the token server's own
         self.challenge: list[str] | None = None  # None: as `auth` says
+        self.before_blob: Callable[[str], object] = lambda _: None
+        self.rate: int | None = None
         self._manifests: dict[tuple[str, str], Stored] = {}
         self._blobs: dict[str, bytes] = {}
         self._tokens: set[str] = set()
@@ -310,6 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._ranged(self.fake._blobs[path.removeprefix("/")])
 
     def _ranged(self, blob: bytes) -> None:
+        self.fake.before_blob(digest_of(blob))
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not wanted or (self.fault and self.fault.whole):
             self._reply(200, blob, {"Content-Type": "application/octet-stream"})
@@ -367,11 +376,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.challenges = []
         self.close_connection = fault.unsized or fault.cut is not None or bool(fault.extra)
         self.end_headers()
-        self.wfile.write(body[: fault.cut] + fault.extra)
+        if fault.chunked:
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        self._send(body[: fault.cut] + fault.extra, fault.drip)
+        if fault.stall:
+            self.wfile.flush()
+            self.connection.recv(1)  # nothing comes but the end
         if fault.reset:
             self.wfile.flush()
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+    def _send(self, body: bytes, drip: int) -> None:
+        if drip:
+            step, pause = drip, 0.002
+        elif self.fake.rate and len(body) > 1 << 16:
+            step, pause = self.fake.rate // 50, 0.02
+        else:
+            self.wfile.write(body)
+            return
+        for at in range(0, len(body), step):
+            self.wfile.write(body[at : at + step])
+            self.wfile.flush()
+            time.sleep(pause)
 
 
 def _basic(user: str, password: str) -> str:

@@ -9,6 +9,7 @@ import socket
 import struct
 import termios
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,17 +59,17 @@ class CuttingProxy:
                 with self._lock:
                     self.cuts += 1
             if by_reset:
-                with self._lock:
-                    self.sent -= _unsent(client)  # a reset throws that away
+                _drain(client)  # a reset throws away what has not arrived, and it would be counted as sent
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.shutdown(socket.SHUT_RD)  # wakes the other thread, without which no close reaches the client
             forward.join()
 
 
-def _unsent(connection: socket.socket) -> int:
-    """Return how many bytes have not arrived at the other side (tcp(7), SIOCOUTQ)."""
-    found: int = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
-    return found
+def _drain(connection: socket.socket) -> None:
+    """Wait until all bytes have arrived at the other side (tcp(7), SIOCOUTQ), for two seconds at most."""
+    end = time.monotonic() + 2
+    while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0] and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _forward(source: socket.socket, target: socket.socket) -> None:

@@ -154,9 +154,10 @@ def _log_to_stderr(*, quiet: bool, verbose: int, debug: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     handler.addFilter(_Once())
+    handler.setLevel(logging.DEBUG if debug else level)
     logger = logging.getLogger("ocirootfs")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if debug else level)
+    logger.setLevel(min(handler.level, logging.WARNING))  # for who else listens, such as the result's list of warnings
     logger.propagate = False
     # Whoever asks for --insecure has been warned by the option's name; urllib3 would do it once a request.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")

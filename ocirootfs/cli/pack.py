@@ -22,6 +22,8 @@ from ocirootfs.s3.url import S3Url
 from ocirootfs.source import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ocirootfs.api import Target
     from ocirootfs.image import Image
     from ocirootfs.packing import Compression, Packed
@@ -92,11 +94,15 @@ def run(chosen: argparse.Namespace) -> None:
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)
     place = _Place.of(chosen, layout)
-    with result.kept_in(chosen.result) as keep, options.opened(chosen.source, chosen, chosen.image) as image:
+    with (
+        result.warnings_heard() as heard,
+        result.kept_in(chosen.result) as keep,
+        options.opened(chosen.source, chosen, chosen.image) as image,
+    ):
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
         packed = _pack(image, output, layout, chosen, place)
-        keep(_report(image, packed, place, names, chosen))
+        keep(_report(image, packed, place, names, chosen, heard))
 
 
 def _check_streams(source: Source, chosen: argparse.Namespace) -> None:
@@ -188,16 +194,16 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
         raise
 
 
-def _report(image: Image, packed: Packed, place: _Place, names: Naming, chosen: argparse.Namespace) -> str:
+def _report(  # all that was found out
+    image: Image, packed: Packed, place: _Place, names: Naming, chosen: argparse.Namespace, heard: Iterable[str]
+) -> str:
     """Tell what was done, and return it as JSON."""
-    for loss in result.losses(packed.report):
-        console.warn(loss)
-    if packed.report.devices:
-        console.info(f"{len(packed.report.devices)} device nodes were left out")
+    if lost := result.losses(packed.report):
+        console.warn(lost)
     known = _versions(names)
     if place.s3 is not None and not chosen.quiet:
         _tell_of_bucket(packed, place.s3, known, chosen)
-    told = result.as_json(image, packed, known)
+    told = result.as_json(image, packed, known, heard)
     if chosen.json:
         print(told)
     elif chosen.output != "-":

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ocirootfs import versions
 from ocirootfs.destination import FileDestination
+from ocirootfs.errors import printable
 from ocirootfs.s3.url import S3Url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ocirootfs.bundle import Report
     from ocirootfs.image import Image
@@ -35,7 +37,21 @@ def kept_in(path: str | None) -> Iterator[Callable[[str], None]]:
         raise
 
 
-def as_json(image: Image, packed: Packed, known: Sequence[str]) -> str:
+@contextmanager
+def warnings_heard() -> Iterator[Mapping[str, None]]:
+    """Give what is warned of from now on, each warning once, in order."""
+    heard: dict[str, None] = {}
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.update({printable(record.getMessage(), 1000): None})  # type: ignore[method-assign]
+    logger = logging.getLogger("ocirootfs")
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+
+
+def as_json(image: Image, packed: Packed, known: Sequence[str], warnings: Iterable[str]) -> str:
     """Return the result as one line of JSON; `known` are texts that may be the version in a key."""
     stored, report = packed.stored, packed.report
     found = _pattern(stored.location, known)
@@ -56,7 +72,7 @@ def as_json(image: Image, packed: Packed, known: Sequence[str]) -> str:
         "devices": _texts(report.devices),
         "capabilities": _texts(report.capabilities),
         "high_ids": _texts(report.high_ids),
-        "warnings": losses(report),
+        "warnings": list(warnings),
     }
     return json.dumps(facts)
 
@@ -65,19 +81,18 @@ def _texts(paths: Sequence[bytes]) -> list[str]:
     return [path.decode("utf-8", "backslashreplace") for path in paths]
 
 
-def losses(report: Report) -> list[str]:
-    """Say what an image had that its archive has not: the reader of the archive will not."""
-    found = [
-        (report.capabilities, "files lose their capabilities, which no reader of this layout restores"),
-        (report.high_ids, "files belong to an id over 65534, which some workers cannot map"),
-    ]
-    return [
-        f"{len(paths)} {what}: '{_first(paths)}'" + (", …" if len(paths) > 1 else "") for paths, what in found if paths
-    ]
+def losses(report: Report) -> str:
+    """Say what an image had that its archive has not, or that its reader may not have; nothing if all is there."""
+    found = (
+        ("device nodes left out", report.devices),
+        ("files that lose their capabilities, which no reader of this layout restores", report.capabilities),
+        ("entries of an id over 65534, which some workers cannot map", report.high_ids),
+    )
+    return "; ".join(f"{what}: {len(paths)} ({_first(paths)})" for what, paths in found if paths)
 
 
 def _first(paths: Sequence[bytes]) -> str:
-    return paths[0].decode("utf-8", "surrogateescape")
+    return f"'{printable(paths[0], 80)}'" + (", …" if len(paths) > 1 else "")
 
 
 def concourse_line(location: str, known: Sequence[str]) -> tuple[str, str | None]:

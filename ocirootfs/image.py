@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ocirootfs.aside import aside
 from ocirootfs.compression import decompressed
 from ocirootfs.digest import Descriptor, Digest, verified
 from ocirootfs.errors import InputError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from ocirootfs.manifest import Config, Index, Manifest
     from ocirootfs.reference import Reference
+
+_SMALL = 1 << 18  # bytes of a stored layer that are not worth a thread
 
 Again: TypeAlias = Literal["free", "costly", "never"]
 Progress: TypeAlias = "Callable[[Layer, int], None]"
@@ -44,9 +47,7 @@ class Layer:
 
     def blob(self) -> Iterator[bytes]:
         """Yield the stored bytes, proved at their end to be those of size and digest (see `digest.verified`)."""
-        if self.digest is None:
-            return iter(self.source())
-        return verified(self.source(), self.digest, self.size, self.name)
+        return self._proved(self.source())
 
     def open(self) -> Iterator[bytes]:
         """Yield the layer's tar stream, proved at its end to be that of the diff ID.
@@ -54,7 +55,13 @@ class Layer:
         Each call gives the same bytes again. Raises DigestError, TruncatedError or InputError, at the latest when the
         stream ends: nothing that was made of it may be published before.
         """
-        stored = self.blob()
+        if self.size < _SMALL:
+            return self._plain(iter(self.source()))
+        return aside(self.source(), self._plain)
+
+    def _plain(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Prove and decompress the stored bytes."""
+        stored = self._proved(chunks)
         plain = decompressed(stored, self.name)
         if self.digest != self.diff_id:  # else it is stored as it is, and one hash proves both
             plain = verified(plain, self.diff_id, None, f"{self.name}, decompressed")
@@ -64,6 +71,11 @@ class Layer:
             for _ in stored:  # what cannot be decompressed may not be what was promised, which is the better message
                 pass
             raise
+
+    def _proved(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        if self.digest is None:
+            return iter(chunks)
+        return verified(chunks, self.digest, self.size, self.name)
 
 
 @dataclass(frozen=True, slots=True)

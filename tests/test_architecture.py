@@ -16,7 +16,7 @@ RANKS = [
     ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
-        "compression", "gzip", "spool", "exclude", "metadata",
+        "compression", "gzip", "aside", "spool", "exclude", "metadata",
     ],
     ["image", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [

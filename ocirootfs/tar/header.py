@@ -20,7 +20,7 @@ GNU_MAGIC = b"ustar  \0"
 USTAR_MAGIC = b"ustar\x0000"
 
 _ADLER = 65521
-_BLANK_SUM = 8 * 0x20  # the checksum field counts as eight spaces
+BLANK_SUM = 8 * 0x20  # the checksum field counts as eight spaces
 
 
 def padding(size: int) -> int:
@@ -42,7 +42,7 @@ def byte_sum(block: bytes) -> int:
 def checksum_holds(block: bytes) -> bool:
     """Tell whether the checksum field is right; the signed sum of ancient writers counts too (POSIX pax, rationale)."""
     stored = block[148:156]
-    rest = byte_sum(block) - sum(stored) + _BLANK_SUM
+    rest = byte_sum(block) - sum(stored) + BLANK_SUM
     if stored[:6] == b"%06o" % rest and stored[6:] in (b"\0 ", b" \0", b"\0\0"):
         return True
     try:

@@ -28,6 +28,8 @@ EXTENSION_LIMIT = 1 << 20
 _EXTENSIONS = 8  # extension headers before one entry; libarchive, GNU tar and Go write at most three
 _MAX_ID = 2**32 - 2  # the kernel reads 2**32 - 1 as "leave as it is" (chown(2))
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)  # the kernel's dev_t: 12 bits major, 20 bits minor
+_MAX_SIZE = 2**63
+_NO_DEVICE = (0, 0)
 _NANO = 10**9
 
 _EXTENSION_TYPES = frozenset([b"x", b"g", b"L", b"K"])
@@ -272,9 +274,9 @@ def _entry(block: bytes, extension: _Extension) -> Entry:
     try:
         kind = _kind(block[156:157], extension.pax.get(b"path") or path)
         mode, uid, gid = _owner(block[100:124])
-        size, link, device = 0, b"", (0, 0)
+        size, link, device = 0, b"", _NO_DEVICE
         if kind is Kind.FILE:
-            size = header.number(block[124:136])
+            size = _size(block[124:136])
         elif kind is Kind.SYMLINK or kind is Kind.HARDLINK:
             link = extension.link if extension.link is not None else block[157:257].partition(b"\0")[0]
         elif kind is Kind.CHAR or kind is Kind.BLOCK:
@@ -282,7 +284,9 @@ def _entry(block: bytes, extension: _Extension) -> Entry:
         entry = Entry(path, kind, mode, uid, gid, _time(block[136:148]), size, link, device)
         if extension.pax:
             entry = _overridden(entry, extension.pax)
-        _check(entry)
+            _check(entry)
+        elif not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID and 0 <= size < _MAX_SIZE and device is _NO_DEVICE):
+            _check(entry)  # says what is wrong, if anything is
     except LayerError as error:
         raise LayerError(error.message, path=path) from None
     return entry
@@ -308,6 +312,11 @@ def _path(block: bytes) -> bytes:
 def _owner(fields: bytes) -> tuple[int, int, int]:
     """Read mode, uid and gid; an archive has few combinations of them."""
     return header.number(fields[:8]) & 0o7777, header.number(fields[8:16]), header.number(fields[16:24])
+
+
+def _size(field: bytes) -> int:
+    """Read the size of a file: nearly always eleven octal digits and a NUL."""
+    return int(field[:11], 8) if field.strip(b"01234567") == b"\0" == field[11:] else header.number(field)
 
 
 @lru_cache(maxsize=1024)
@@ -359,7 +368,7 @@ def _check(entry: Entry) -> None:
     """Refuse numbers that no kernel takes."""
     if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
         raise LayerError(f"owner {entry.uid}:{entry.gid} is out of range")
-    if not 0 <= entry.size < 2**63:
+    if not 0 <= entry.size < _MAX_SIZE:
         raise LayerError(f"a size of {entry.size} bytes is out of range")
     major, minor = entry.device
     if not (0 <= major <= _MAX_DEVICE[0] and 0 <= minor <= _MAX_DEVICE[1]):

@@ -10,6 +10,8 @@ Content is not written here: it passes through as slices of the buffer that it w
 
 from __future__ import annotations
 
+import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Entry, Kind
@@ -23,6 +25,8 @@ END = bytes(2 * header.BLOCK)
 
 _PADDING = tuple(bytes(count) for count in range(header.BLOCK))
 _NANO = 10**9
+_OCTAL = 8**11  # what eleven digits hold
+_BACK = header.BLOCK - 156  # bytes after the checksum
 _TYPES = {
     Kind.FILE: b"0",
     Kind.HARDLINK: b"1",
@@ -71,31 +75,34 @@ def file_padding(size: int) -> bytes:
 
 
 def _block(entry: Entry, name: bytes, link: bytes) -> bytes:
+    """Put the header together from parts that many entries share; the checksum is the sum of theirs."""
     _, kind, mode, uid, gid, mtime, size, _, device, _ = entry
-    field = header.field
-    if kind is Kind.CHAR or kind is Kind.BLOCK:
-        major, minor = field(device[0], 8), field(device[1], 8)
+    seconds = mtime // _NANO
+    if 0 <= size < _OCTAL and 0 <= seconds < _OCTAL:
+        numbers = b"%011o\0%011o\0" % (size, seconds)
     else:
-        major = minor = b""
-    return header.sealed(
-        header.LAYOUT.pack(
-            name[:100],
-            field(mode, 8),
-            field(uid, 8),
-            field(gid, 8),
-            field(size, 12),
-            field(mtime // _NANO, 12),
-            b"        ",
-            _TYPES[kind],
-            link[:100],
-            header.GNU_MAGIC,
-            b"",
-            b"",
-            major,
-            minor,
-            b"",
-        )
-    )
+        numbers = header.field(size, 12) + header.field(seconds, 12)
+    front = name[:100].ljust(100, b"\0") + _owner(mode, uid, gid) + numbers
+    back, total = _back(kind, link[:100], device)
+    # At most 148 bytes, so Adler-32's low half is one plus their sum: the modulus is out of reach (`header.byte_sum`).
+    total += (zlib.adler32(front) & 0xFFFF) - 1
+    return front + b"%06o\0 " % total + back
+
+
+@lru_cache(maxsize=1024)
+def _owner(mode: int, uid: int, gid: int) -> bytes:
+    return header.field(mode, 8) + header.field(uid, 8) + header.field(gid, 8)
+
+
+@lru_cache(maxsize=64)
+def _back(kind: Kind, link: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """Return what follows the checksum, and what it and the eight spaces in place of the checksum add up to."""
+    numbers = b""
+    if kind is Kind.CHAR or kind is Kind.BLOCK:
+        numbers = header.field(device[0], 8) + header.field(device[1], 8)
+    owners = bytes(64)  # the names of user and group
+    back = (_TYPES[kind] + link.ljust(100, b"\0") + header.GNU_MAGIC + owners + numbers).ljust(_BACK, b"\0")
+    return back, sum(back) + header.BLANK_SUM
 
 
 def _long(kind: bytes, text: bytes) -> bytes:

@@ -8,8 +8,9 @@ blocks, in order, are one deflate stream; an empty final block ends it. Around i
 time nor name (Concourse's S3 resource sniffs other file types in those fields; and the same image gives the same
 bytes), and the CRC and length of the whole. It is pigz's construction.
 
-The bytes depend on the input, the level and the version of the library alone. zlib-ng writes the same bytes on every
-CPU; ISA-L does not (each family of CPUs takes another path), which is why it is not the default.
+One scale of levels spans two libraries: 1 and 2 are ISA-L's, the fastest there is; from 3 on they are zlib-ng's, up to
+the size of `gzip -9`. The bytes depend on the input, the level and the version of the library alone. zlib-ng writes the
+same bytes on every CPU; ISA-L does not (each family of CPUs takes another path), which is why it is not the default.
 
 At most one block a thread and two more are in flight, so memory stays at a few MiB and a slow destination slows the
 reader down.
@@ -23,6 +24,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from isal import isal_zlib
 from zlib_ng import zlib_ng
 
 if TYPE_CHECKING:
@@ -33,9 +35,16 @@ if TYPE_CHECKING:
 BLOCK = 1 << 19
 """Bytes of input that a thread deflates at a time. Above 256 KiB the seams cost nothing; below, hand-over does."""
 
-DEFAULT_LEVEL = 4
-"""Of zlib-ng: as large as `gzip -6` within a few percent, and several times as fast; `benchmarks/` measures both."""
+LEVELS = range(1, 10)
+"""From the fastest to the smallest."""
 
+FAST_LEVEL = 1
+"""ISA-L's: an eighth larger than `gzip -6`, and ten times as fast or more; not the same bytes on every CPU."""
+
+DEFAULT_LEVEL = 4
+"""As large as `gzip -6` within a few percent, and several times as fast; `benchmarks/` measures both."""
+
+_ISAL = {1: 1, 2: 2}  # our levels, and its own; its third is larger than zlib-ng's, and hardly faster
 _WINDOW = 1 << 15
 # RFC 1952: magic, deflate, no flags, no time, no extra flags, operating system unknown.
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -107,7 +116,8 @@ class GzipWriter:
 
 def _deflated(block: bytes, window: bytes, level: int) -> bytes:
     """Deflate one block as if it followed `window`, up to a byte boundary."""
-    deflate: Any = zlib_ng.compressobj(
-        level, zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, *((window,) if window else ())
+    library: Any = isal_zlib if level in _ISAL else zlib_ng
+    deflate = library.compressobj(
+        _ISAL.get(level, level), zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, 0, *((window,) if window else ())
     )
     return b"".join((deflate.compress(block), deflate.flush(zlib.Z_SYNC_FLUSH)))

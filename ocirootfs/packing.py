@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ocirootfs.bundle import Layout, Report, bundle
+from ocirootfs.cores import cores
 from ocirootfs.destination import Standing
 from ocirootfs.digest import Digest
 from ocirootfs.errors import UsageError
@@ -153,11 +153,6 @@ def fingerprint(image: Image, layout: Layout, compress: Compression, level: int,
     # repr() has every field of the layout, those to come included.
     facts = json.dumps([_FORMAT, name, repr(layout), compression, sorted(stored.items())])
     return Digest.of(facts.encode()).hex[:16]
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compression_for(name: str, layout: Layout, *, asked: Compression | None = None) -> Compression:

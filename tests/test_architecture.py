@@ -16,7 +16,7 @@ RANKS = [
     ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
-        "compression", "gzip", "aside", "spool", "exclude", "metadata",
+        "compression", "cores", "gzip", "aside", "spool", "exclude", "metadata",
     ],
     ["image", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [
@@ -46,7 +46,7 @@ SOLE = {
     "botocore": {"registry.ecr", "s3.client"},
     "tqdm": {"cli.progress"},
     "zstandard": {"compression"},
-    "isal": {"compression"},
+    "isal": {"compression", "gzip"},
     "zlib_ng": {"gzip"},
     "subprocess": {"registry.credhelper"},
 }

@@ -16,6 +16,7 @@ from ocirootfs.cli import bucket, console, options, result
 from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError
 from ocirootfs.exclude import excluder
+from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
 from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
 from ocirootfs.s3.url import S3Url
@@ -75,6 +76,16 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--exclude", metavar="GLOB", action="append", default=[], help="leave paths out; from the image's root (repeat)"
     )
     words.add_argument("--devices", choices=("drop", "keep"), help="device nodes; default: drop for concourse")
+    level = words.add_mutually_exclusive_group()
+    level.add_argument(
+        "--level",
+        type=int,
+        choices=LEVELS,
+        default=DEFAULT_LEVEL,
+        metavar="N",
+        help="of gzip, 1 (fastest) to 9 (smallest); 1 and 2 give other bytes on other CPUs (default: %(default)s)",
+    )
+    level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
@@ -183,6 +194,7 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
                 target,
                 layout=layout,
                 compress=place.compress,
+                level=chosen.level,
                 threads=chosen.threads,
                 tmpdir=chosen.tmpdir,
                 s3_options=place.s3,

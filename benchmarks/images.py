@@ -84,6 +84,7 @@ class Built:
     name: str
     directory: Path
     layers: tuple[LayerFacts, ...]
+    tag: str = "latest"
 
     @property
     def blobs(self) -> list[Path]:

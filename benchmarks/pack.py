@@ -1,9 +1,10 @@
-"""`ocirootfs pack` beside what recompresses the same layers without looking into them.
+"""`ocirootfs pack` beside what recompresses the same layers, and beside what else makes such an archive.
 
-    python -m benchmarks.pack [--image layered] [--rounds 5]
+    python -m benchmarks.pack [--image debian --image many ...] [--rounds 5] [--write]
 
 Every round runs each of them once, in turn, so that a busy machine is as unfair to all; ratios are medians of the
-rounds' ratios. The floor is what the libraries alone take (`benchmarks.floor`), in CPU seconds over cores.
+rounds' ratios. The floor F is what the libraries alone take (`benchmarks.floor`), in CPU seconds over cores. `--write`
+replaces RESULTS.md, RESULTS.json and results.svg beside this file.
 """
 
 from __future__ import annotations
@@ -16,68 +17,22 @@ import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass, field
-from hashlib import file_digest
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import images, measure
+from benchmarks import chart, debian, images, measure
+from benchmarks.agreement import agreement
+from benchmarks.contestants import FAST, GZIP, OURS, SCRATCH, Contestant, contestants, gzipped_size, tar_digest
 from ocirootfs.gzip import DEFAULT_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from benchmarks.images import Built
-    from benchmarks.measure import Cost
 
-_OURS = "ocirootfs pack"
-_GZIP = "gzip -dc \\| gzip -6"
-_FLOOR_STAGES = ("inflate", "hash", "deflate")
-_SCRATCH = images.CACHE / "output"
-
-
-@dataclass
-class _Contestant:
-    """One way to get from the layers to an archive, and what it has cost so far."""
-
-    name: str
-    commands: list[list[str]]
-    output: Path
-    writes_itself: bool = False
-    costs: list[Cost] = field(default_factory=list)
-    sizes: set[int] = field(default_factory=set)
-    digests: set[str] = field(default_factory=set)
-
-    def run(self) -> None:
-        self.output.unlink(missing_ok=True)
-        self.costs.append(measure.run(self.commands, None if self.writes_itself else self.output))
-        self.sizes.add(self.output.stat().st_size)
-        with self.output.open("rb") as file:
-            self.digests.add(file_digest(file, "sha256").hexdigest())
-
-    def walls(self) -> list[float]:
-        return [cost.wall for cost in self.costs]
-
-
-def _contestants(built: Built) -> tuple[list[_Contestant], list[str]]:
-    """Return who runs, ourselves first and gzip second, and who is absent."""
-    ours = _SCRATCH / "ocirootfs.tgz"
-    pack = [sys.executable, "-m", "ocirootfs", "pack", "-q", f"oci:{built.layout}", "-o", str(ours)]
-    blobs = [str(blob) for blob in built.blobs]
-    pigz = f"pigz -dc \\| pigz -p{measure.cores()} -6"
-    piped = [
-        (_GZIP, [["gzip", "-dc", *blobs], ["gzip", "-6"]]),
-        (pigz, [["pigz", "-dc", *blobs], ["pigz", f"-p{measure.cores()}", "-6"]]),
-    ]
-    found = [_Contestant(_OURS, [pack], ours, writes_itself=True)]
-    absent = []
-    for name, commands in piped:
-        tool = commands[0][0]
-        if shutil.which(tool):
-            found.append(_Contestant(name, commands, _SCRATCH / f"{tool}.gz"))
-        else:
-            absent.append(tool)
-    return found, absent
+HERE = Path(__file__).parent
+_STAGES = ("inflate", "hash", "deflate")
+_STANDARD = ["many", "large", "layers", "debian", "tiny"]
 
 
 def _floor(archive: Path, built: Built) -> dict[str, float]:
@@ -86,21 +41,15 @@ def _floor(archive: Path, built: Built) -> dict[str, float]:
     return seconds
 
 
-def _gzipped_size(archive: Path) -> int:
-    """Return what `gzip -6` makes of the same tar: the archive lacks what the image hides, so layers tell little."""
-    again = _SCRATCH / "again.gz"
-    measure.run([["gzip", "-dc", str(archive)], ["gzip", "-6"]], again)
-    return again.stat().st_size
-
-
-def _ratios(these: Sequence[float], those: Sequence[float]) -> float:
+def ratio(these: Sequence[float], those: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios."""
     return statistics.median(this / that for this, that in zip(these, those, strict=True))
 
 
-def _table(found: Sequence[_Contestant], reference: _Contestant) -> list[str]:
+def _table(found: Sequence[Contestant], reference: Contestant, gzipped: int) -> list[str]:
     lines = [
-        f"| | wall s: median (min-max) | CPU s | peak MB | wall / {reference.name.split()[0]} | output MB |",
-        "|---|---|---|---|---|---|",
+        "| | wall s: median (min-max) | CPU s | peak MB | wall / gzip | output MB | makes the tree |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in found:
         cells = [
@@ -108,82 +57,120 @@ def _table(found: Sequence[_Contestant], reference: _Contestant) -> list[str]:
             measure.spread(one.walls()),
             measure.spread([cost.cpu for cost in one.costs]),
             f"{max(cost.peak for cost in one.costs) / 1024:.0f}",
-            f"{_ratios(one.walls(), reference.walls()):.3f}",
-            " or ".join(f"{size / 1e6:.1f}" for size in sorted(one.sizes)),
+            f"{ratio(one.walls(), reference.walls()):.3f}",
+            _size(one, gzipped),
+            "yes" if one.flattens else "no",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _floor_line(ours: _Contestant, floors: Sequence[dict[str, float]]) -> str:
-    bounds = [sum(stages[stage] for stage in _FLOOR_STAGES) / measure.cores() for stages in floors]
+def _size(one: Contestant, gzipped: int) -> str:
+    size = max(one.sizes)
+    return f"{size / 1e6:.1f}" + (f" ({100 * (size / gzipped - 1):+.1f} %)" if one.flattens else "")
+
+
+def _floor_line(ours: Contestant, floors: Sequence[dict[str, float]]) -> str:
     stages = ", ".join(f"{stage} {measure.spread([each[stage] for each in floors])}" for stage in floors[0])
+    bounds = _bounds(floors)
     return (
-        f"Floor F = ({' + '.join(_FLOOR_STAGES)}) / cores = {measure.spread(bounds)} s; our wall time is "
-        f"{_ratios(ours.walls(), bounds):.2f} F. CPU seconds: {stages}."
+        f"Floor F = ({' + '.join(_STAGES)}) / cores = {measure.spread(bounds)} s; our wall time is "
+        f"**{ratio(ours.walls(), bounds):.2f} F**. CPU seconds: {stages}."
     )
+
+
+def _bounds(floors: Sequence[dict[str, float]]) -> list[float]:
+    return [sum(stages[stage] for stage in _STAGES) / measure.cores() for stages in floors]
 
 
 def _image_line(built: Built) -> str:
     entries, plain, size = (sum(getattr(layer, key) for layer in built.layers) for key in ("entries", "plain", "size"))
-    return (
-        f"Image `{built.name}`: {len(built.layers)} layers, {entries:,} entries, {plain / 1e6:,.0f} MB in "
-        f"{size / 1e6:,.0f} MB of gzip."
-    )
-
-
-def _machine_line(before: str, after: str, rounds: int) -> str:
-    return (
-        f"Machine: {measure.machine()}, Python {platform.python_version()}; load average {before} before, "
-        f"{after} after; {rounds} rounds, interleaved."
-    )
+    return f"{len(built.layers)} layers, {entries:,} entries, {plain / 1e6:,.0f} MB in {size / 1e6:,.0f} MB of gzip."
 
 
 def _load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
-def report(built: Built, rounds: int) -> list[str]:
-    """Measure, and return what to print."""
-    shutil.rmtree(_SCRATCH, ignore_errors=True)
-    _SCRATCH.mkdir(parents=True)
-    load_before = _load()
-    found, absent = _contestants(built)
-    ours = found[0]
-    reference = next((one for one in found if one.name == _GZIP), ours)
+def measured(built: Built, rounds: int) -> tuple[list[str], dict[str, Any]]:
+    """Measure one image; return what to print, and the figures that a later run is compared with."""
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    SCRATCH.mkdir(parents=True)
+    before = _load()
+    found, absent = contestants(built)
+    by_name = {one.name: one for one in found}
+    ours, fast = by_name[OURS], by_name[FAST]
     floors = []
     for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        print(f"{built.name}: round {number + 1} of {rounds}", file=sys.stderr)
         for one in found:
             one.run()
         floors.append(_floor(ours.output, built))
-    load_after = _load()
+    after = _load()
+    gzipped = gzipped_size(ours.output)
     same = "the same bytes every round" if len(ours.digests) == 1 else f"{len(ours.digests)} DIFFERENT ARCHIVES"
-    sizes = ""
-    if reference is not ours:
-        size, gzipped = max(ours.sizes), _gzipped_size(ours.output)
-        sizes = f", {100 * (size / gzipped - 1):+.1f} % beside gzip -6 of the same tar ({gzipped / 1e6:.1f} MB)"
-    shutil.rmtree(_SCRATCH)
-    return [
+    if tar_digest(ours.output) != tar_digest(fast.output):
+        raise ValueError("--fast holds another tar")
+    agreed = agreement(ours.output, built)
+    shutil.rmtree(SCRATCH)
+    lines = [
+        f"## {built.name}",
+        "",
         _image_line(built),
         "",
-        *_table(found, reference),
+        *_table(found, by_name.get(GZIP, ours), gzipped),
         "",
         _floor_line(ours, floors),
-        f"Our archive: {same}{sizes}.",
+        "",
+        f"Our archive: {same}; percentages are beside `gzip -6` of the same tar ({gzipped / 1e6:.1f} MB). {agreed}",
+        f"Load average {before} before, {after} after.",
         *[f"Absent here: {', '.join(absent)}." for _ in absent[:1]],
-        _machine_line(load_before, load_after, rounds),
+        "",
     ]
+    reference = by_name.get(GZIP, ours).walls()
+    figures = {one.name: round(ratio(one.walls(), reference), 4) for one in found}
+    floor = round(ratio(ours.walls(), _bounds(floors)), 3)
+    return lines, {"ratios": figures, "floor": floor, "size": round(max(ours.sizes) / gzipped, 4)}
+
+
+def machine(rounds: int) -> str:
+    """Describe where and how this ran."""
+    return (
+        f"{measure.machine()}, Linux {platform.release()}, Python {platform.python_version()}; {rounds} rounds, "
+        "interleaved, the files in the page cache."
+    )
+
+
+def build(name: str) -> Built:
+    """Make an image, or take it from the cache."""
+    if name == "debian":
+        return debian.build()
+    # In a process of its own, because what this one grows to counts for those it starts (see `measure.run`).
+    subprocess.run([sys.executable, "-m", "benchmarks.images", name], check=True, stdout=sys.stderr)
+    return images.build(name)
+
+
+def write(lines: Sequence[str], figures: dict[str, Any]) -> None:
+    """Replace the committed results."""
+    (HERE / "RESULTS.md").write_text("\n".join(lines))
+    (HERE / "RESULTS.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (HERE / "results.svg").write_text(chart.svg(figures))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__.partition("\n")[0])
-    parser.add_argument("--image", choices=sorted(images.MAKERS), default="layered")
+    parser.add_argument("--image", choices=sorted([*images.MAKERS, "debian"]), action="append")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="replace the committed results")
     chosen = parser.parse_args()
-    # In a process of its own, because what this one grows to counts for those it starts (see `measure.run`).
-    subprocess.run([sys.executable, "-m", "benchmarks.images", chosen.image], check=True, stdout=sys.stderr)
-    print("\n".join(report(images.build(chosen.image), chosen.rounds)))
+    lines = ["# Results of `python -m benchmarks.pack`", "", machine(chosen.rounds), ""]
+    figures = {}
+    for name in chosen.image or _STANDARD:
+        section, figures[name] = measured(build(name), chosen.rounds)
+        print("\n".join(section), flush=True)
+        lines += section
+    if chosen.write:
+        write(lines, figures)
 
 
 if __name__ == "__main__":

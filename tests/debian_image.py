@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SECONDS = 240
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o APT::Sandbox::User=root"
@@ -90,27 +90,27 @@ STEPS = {
 LAYERS = len(STEPS) + 1
 
 
-def layout(driver: str = "overlay") -> Path:
-    """Return the image as an OCI layout with the tag `1`; it is built once, and kept in the user's cache."""
-    key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+def layout(driver: str = "overlay", steps: Mapping[str, Sequence[str]] = STEPS) -> Path:
+    """Return the image of some steps as an OCI layout with the tag `1`: built once, and kept in the user's cache."""
+    key = hashlib.sha256(Path(__file__).read_bytes() + json.dumps(steps).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocirootfs-tests"
     place = cache / f"debian-{driver}-{key}"
     if not (place / "index.json").exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as workshop:
-            made = build(Path(workshop), driver)
+            made = build(Path(workshop), driver, steps)
             shutil.rmtree(place, ignore_errors=True)
             made.rename(place)  # all or nothing
     return place
 
 
-def build(workshop: Path, driver: str = "overlay") -> Path:
+def build(workshop: Path, driver: str = "overlay", steps: Mapping[str, Sequence[str]] = STEPS) -> Path:
     """Build the image in an empty directory, and return its OCI layout there. `driver` is podman's storage driver."""
     context = workshop / "context"
     context.mkdir()
     _base(workshop / "apt", context / "base.tar")
     (context / "Containerfile").write_text(
-        "\n".join(["FROM scratch", "ADD base.tar /", *map(_run, STEPS.values())]) + "\n"
+        "\n".join(["FROM scratch", "ADD base.tar /", *map(_run, steps.values())]) + "\n"
     )
     with tempfile.TemporaryDirectory(prefix="podman", dir="/tmp") as run:  # whose path podman wants short
         podman = ["podman", f"--root={workshop}/storage", f"--runroot={run}", f"--storage-driver={driver}",

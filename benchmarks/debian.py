@@ -20,7 +20,7 @@ _INSTALL = f"{_APT} --no-install-recommends install"
 
 STEPS = {
     "what everybody wants": [f"{_APT} update", f"{_INSTALL} ca-certificates curl git openssh-client vim-tiny less"],
-    "a toolchain": [f"{_INSTALL} build-essential pkg-config python3 python3-pip perl"],
+    "a toolchain": [f"{_INSTALL} gcc libc6-dev make python3"],
     "a layer that tidies up": [f"{_APT} purge vim-tiny", "rm -rf /var/lib/apt/lists /usr/share/doc /usr/share/man"],
 }
 

@@ -12,7 +12,7 @@ Nothing here prints; it logs to the logger `ocirootfs`. Errors are `OcirootfsErr
 
 from __future__ import annotations
 
-from ocirootfs.api import fetch, flatten, metadata, open, pack  # noqa: A004  # ocirootfs.open, as gzip.open
+from ocirootfs.api import fetch, flatten, metadata, open, pack, unpack  # noqa: A004  # ocirootfs.open, as gzip.open
 from ocirootfs.bundle import Layout, Report
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import OcirootfsError
@@ -21,6 +21,7 @@ from ocirootfs.packing import Packed
 from ocirootfs.platform import Platform
 from ocirootfs.reference import Reference
 from ocirootfs.s3.url import S3Options
+from ocirootfs.unpacking import Unpacked
 
 __version__ = "0.1.0"
 
@@ -36,9 +37,11 @@ __all__ = [
     "Reference",
     "Report",
     "S3Options",
+    "Unpacked",
     "fetch",
     "flatten",
     "metadata",
     "open",
     "pack",
+    "unpack",
 ]

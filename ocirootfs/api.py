@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
-from ocirootfs import fetching, flattening, packing
+from ocirootfs import fetching, flattening, packing, unpacking
 from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
 from ocirootfs.errors import UsageError
@@ -23,6 +23,7 @@ from ocirootfs.s3.stamp import stamp
 from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
 from ocirootfs.spool import Spool
+from ocirootfs.treewriter import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ocirootfs.image import Progress
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.registry import Registry
+    from ocirootfs.unpacking import Unpacked
 
 Target: TypeAlias = "str | os.PathLike[str] | BinaryIO | Destination"
 """A path, `s3://bucket/key` (with a trailing slash: below that, under the default name), an open binary file, or an
@@ -138,6 +140,35 @@ def pack(  # noqa: PLR0913  # options, by keyword
         compress=compress,
         level=level,
         threads=threads,
+        tmpdir=tmpdir,
+        progress=progress,
+    )
+
+
+def unpack(  # noqa: PLR0913  # options, by keyword
+    image: Image,
+    directory: str | os.PathLike[str],
+    *,
+    layout: Literal["rootfs", "concourse"] = "rootfs",
+    exclude: Sequence[str] = (),
+    devices: Literal["drop", "keep"] = "drop",
+    owners: bool | None = None,
+    xattrs: bool = False,
+    keep_empty: bool = False,
+    tmpdir: str | None = None,
+    progress: Progress | None = None,
+) -> Unpacked:
+    """Flatten an image into a new directory: the whole of it, or nothing there (see `unpacking.unpack`).
+
+    `directory` may be there only if it is empty. `owners` None gives files to their owners as root and to the caller
+    otherwise (`treewriter.Attributes` has more, and `xattrs` and `keep_empty`); devices to `keep` take root.
+    """
+    has_owners = os.geteuid() == 0 if owners is None else owners
+    return unpacking.unpack(
+        image,
+        directory,
+        layout=Layout(layout, tuple(exclude), devices),
+        attributes=Attributes(has_owners, xattrs, keep_empty),
         tmpdir=tmpdir,
         progress=progress,
     )

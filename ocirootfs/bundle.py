@@ -68,25 +68,34 @@ def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: 
     Contents are slices of read buffers, so each piece is to be used before the next is asked for, or kept alive. Raises
     what `flatten` raises.
     """
-    exclude = layout.exclude + (("dev/*",) if layout.kind == "concourse" else ())
-    visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
-    if not layout.keeps_devices:
-        visible = _without_devices(visible, report)
+    visible = shown(image, layout, spool, report, careful)
     if layout.kind == "concourse":
-        yield from _documents(image)
+        for entry, content in documents(image):
+            yield writer.gnu_header(entry)
+            yield content
+            yield writer.file_padding(entry.size)
         yield from _concourse(visible, report)
     else:
         yield from _rootfs(visible, report)
     yield writer.END
 
 
-def _documents(image: Image) -> Iterator[Piece]:
-    documents = [(b"metadata.json", metadata_json(image.config))]
-    documents += companions(image.config, image.digest, image.reference)
-    for name, content in documents:
-        yield writer.gnu_header(Entry(name, Kind.FILE, 0o644, 0, 0, 0, len(content)))
-        yield content
-        yield writer.file_padding(len(content))
+def shown(image: Image, layout: Layout, spool: Spool, report: Report, careful: Container[int]) -> Visible:
+    """Yield what a layout has of an image's files, in the order of `flatten`; what it leaves out goes to the report."""
+    exclude = layout.exclude + (("dev/*",) if layout.kind == "concourse" else ())
+    visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
+    return visible if layout.keeps_devices else _without_devices(visible, report)
+
+
+def documents(image: Image) -> Iterator[tuple[Entry, bytes]]:
+    """Yield the files that the `concourse` layout has beside `rootfs/`, `metadata.json` first, and their content."""
+    yield _document(b"metadata.json", metadata_json(image.config))
+    for name, content in companions(image.config, image.digest, image.reference):
+        yield _document(name, content)
+
+
+def _document(name: bytes, content: bytes) -> tuple[Entry, bytes]:
+    return Entry(name, Kind.FILE, 0o644, 0, 0, 0, len(content)), content
 
 
 def _without_devices(visible: Visible, report: Report) -> Visible:

@@ -21,7 +21,7 @@ RANKS = [
     ["image", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
-        "destination",
+        "destination", "opendirectories", "newdirectory", "treewriter",
         "s3.parts", "s3.url", "s3.stamp", "s3.client", "s3.destination", "s3",
         "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
         "registry.certsd", "registry.trust", "registry.connections", "registry.transport", "registry.credhelper",
@@ -29,11 +29,11 @@ RANKS = [
         "registry.interrupt", "registry.pace", "registry.cache", "registry.family", "registry.blob", "registry.mirror",
         "registry.client", "registry",
     ],
-    ["fetching", "packing"],
+    ["fetching", "packing", "unpacking"],
     ["api", ""],
     [
-        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.result", "cli.fetch", "cli.pack", "cli",
-        "__main__",
+        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.result", "cli.fetch", "cli.pack",
+        "cli.unpack", "cli", "__main__",
     ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}
@@ -117,6 +117,6 @@ def test_what_is_never_imported(module: str) -> None:
 def test_public_names() -> None:
     assert set(ocirootfs.__all__) == {
         "Entry", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed", "Platform", "Reference", "Report",
-        "S3Options", "fetch", "flatten", "metadata", "open", "pack",
+        "S3Options", "Unpacked", "fetch", "flatten", "metadata", "open", "pack", "unpack",
     }  # fmt: skip
     assert all(hasattr(ocirootfs, name) for name in ocirootfs.__all__)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from ocirootfs.cli import console, fetch, pack
+from ocirootfs.cli import console, fetch, pack, unpack
 from ocirootfs.cli.options import version
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("--version", action=version())
     verbs = words.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb in (fetch, pack):
+    for verb in (fetch, pack, unpack):
         verb.add_to(verbs)
     return words
 

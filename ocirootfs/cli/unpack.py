@@ -1,0 +1,121 @@
+"""`ocirootfs unpack`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+import ocirootfs
+from ocirootfs.cli import console, options
+from ocirootfs.cli.progress import bar
+from ocirootfs.errors import OcirootfsError, UsageError
+from ocirootfs.exclude import excluder
+from ocirootfs.source import Source
+
+if TYPE_CHECKING:
+    from ocirootfs.image import Image
+    from ocirootfs.unpacking import Unpacked
+
+_OWNERS = {"auto": None, "yes": True, "no": False}
+_EXAMPLES = """\
+SOURCE is - (standard input, the default), a reference such as ubuntu:17.04, oci:DIR[:NAME],
+oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path of one of those.
+
+examples:
+  ocirootfs fetch ubuntu:17.04 | ocirootfs unpack ubuntu
+  ocirootfs unpack alpine:3.20 alpine --keep-empty
+  sudo ocirootfs unpack oci:build rootfs --devices keep --xattrs
+"""
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb and its options."""
+    words = verbs.add_parser(
+        "unpack",
+        help="flatten an image into a new directory",
+        description="Flatten an image into a new directory, without root: the whole of it, or nothing there.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    words.add_argument("source", metavar="SOURCE", nargs="?", default="-", help="see below")
+    words.add_argument("directory", metavar="DIR", help="is made; may be there only if it is empty")
+    words.add_argument(
+        "--layout",
+        choices=("rootfs", "concourse"),
+        default="rootfs",
+        help="rootfs: the files alone (default); concourse: metadata.json and rootfs/",
+    )
+    words.add_argument(
+        "--exclude", metavar="GLOB", action="append", default=[], help="leave paths out; from the image's root (repeat)"
+    )
+    words.add_argument(
+        "--chown",
+        choices=tuple(_OWNERS),
+        default="auto",
+        help="give files to their owners; default: as root, and to you otherwise",
+    )
+    words.add_argument("--devices", choices=("drop", "keep"), default="drop", help="keep device nodes, as root")
+    words.add_argument("--xattrs", action="store_true", help="write user.* attributes and file capabilities")
+    words.add_argument("--keep-empty", action="store_true", help="put a .keep into empty directories, for git")
+    words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
+    options.add_registry(words)
+    options.add_common(words)
+    words.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Unpack one image."""
+    _check_streams(chosen)
+    excluder(chosen.exclude)  # mistakes are told before anything is downloaded
+    with options.opened(chosen.source, chosen, chosen.tmpdir) as image:
+        unpacked = _unpack(image, chosen)
+    _report(unpacked, chosen)
+    print(unpacked.location)
+
+
+def _check_streams(chosen: argparse.Namespace) -> None:
+    if Source.parse(chosen.source).transport != "stdin":
+        return
+    if sys.stdin.isatty():
+        raise UsageError("no SOURCE, and standard input is a terminal", hint="ocirootfs unpack ubuntu:17.04 DIR")
+    if chosen.password_stdin:
+        raise UsageError("--password-stdin and an image on standard input exclude each other")
+
+
+def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:
+    """Unpack, and say with an error that nothing is there."""
+    try:
+        with bar(image, quiet=chosen.quiet) as progress:
+            return ocirootfs.unpack(
+                image,
+                chosen.directory,
+                layout=chosen.layout,
+                exclude=chosen.exclude,
+                devices=chosen.devices,
+                owners=_OWNERS[chosen.chown],
+                xattrs=chosen.xattrs,
+                keep_empty=chosen.keep_empty,
+                tmpdir=chosen.tmpdir,
+                progress=progress,
+            )
+    except OcirootfsError as error:
+        if chosen.directory not in str(error):
+            error.args = (f"{error}; nothing was written to {chosen.directory}",)
+        raise
+
+
+def _report(unpacked: Unpacked, chosen: argparse.Namespace) -> None:
+    """Say what an image had that the directory has not."""
+    if not unpacked.attributes.owners and chosen.chown == "auto":
+        console.warn("all files are yours, whoever they belong to in the image; 'ocirootfs pack' keeps owners")
+    losses = [
+        (unpacked.report.devices, "device nodes are left out; --devices keep makes them, as root"),
+        (unpacked.losses.set_ids, "files are without their setuid and setgid bits, as they are not their owners'"),
+        (unpacked.losses.xattrs, "files are without some of their extended attributes, which were refused"),
+    ]
+    for paths, what in losses:
+        if paths:
+            shown = paths[0].decode("utf-8", "surrogateescape")
+            console.warn(f"{len(paths)} {what}: '{shown}'" + (", …" if len(paths) > 1 else ""))

@@ -1,0 +1,103 @@
+"""Unpacking: an image in, one new directory with its files, or nothing there at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ocirootfs.bundle import Layout, Report, documents, shown
+from ocirootfs.entry import Entry, Kind
+from ocirootfs.flattening import Superseded
+from ocirootfs.image import watched
+from ocirootfs.newdirectory import NewDirectory
+from ocirootfs.replay import replayable
+from ocirootfs.spool import Spool
+from ocirootfs.treewriter import Attributes, Losses, TreeWriter
+
+if TYPE_CHECKING:
+    import os
+
+    from ocirootfs.digest import Digest
+    from ocirootfs.flattening import Visible
+    from ocirootfs.image import Image, Progress
+
+_ROOTFS = b"rootfs"
+_TOP = Entry(b"", Kind.DIRECTORY, 0o755, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A directory that is there now: where, from what, and what of the image it has not."""
+
+    location: str
+    digest: Digest | None
+    attributes: Attributes
+    report: Report = field(default_factory=Report)
+    losses: Losses = field(default_factory=Losses)
+
+
+def unpack(
+    image: Image,
+    directory: str | os.PathLike[str],
+    *,
+    layout: Layout,
+    attributes: Attributes | None = None,
+    tmpdir: str | None = None,
+    progress: Progress | None = None,
+) -> Unpacked:
+    """Flatten `image` into `directory`, which is made, and may be there only if it is empty.
+
+    `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
+    is read. The directory is renamed into its place after every layer has proved to be what its digests say and the
+    source has proved complete; on any exception, KeyboardInterrupt included, all that was made is removed and the
+    exception goes on. Nothing waits for the disk: after a power cut the directory may be there with files that are not.
+    """
+    target = NewDirectory(directory)
+    try:
+        with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
+            if image.again == "never":
+                image = replayable(image, layers, tmpdir)
+            if progress is not None:
+                image = watched(image, progress)
+            unpacked = _write(image, target, layout, attributes or Attributes(), hidden)
+        target.commit()
+    except BaseException:
+        target.abort()
+        raise
+    return unpacked
+
+
+def _write(image: Image, target: NewDirectory, layout: Layout, attributes: Attributes, hidden: Spool) -> Unpacked:
+    """Write the tree, starting over for each layer that turns out to need care."""
+    careful: set[int] = set()
+    while True:
+        unpacked = Unpacked(target.location, image.digest, attributes)
+        try:
+            with TreeWriter(target.descriptor, target.location, attributes, unpacked.losses) as writer:
+                visible = shown(image, layout, hidden, unpacked.report, careful)
+                unpacked.report.entries = _arranged(image, visible, layout, writer)
+        except Superseded as again:
+            hidden.clear()
+            target.restart()
+            careful.add(again.layer)
+        else:
+            image.finish()
+            return unpacked
+
+
+def _arranged(image: Image, visible: Visible, layout: Layout, writer: TreeWriter) -> int:
+    """Write the image's files where the layout has them, and return how many there are."""
+    if layout.kind == "rootfs":
+        return writer.write(visible)
+    for entry, content in documents(image):
+        writer.put(entry, (content,))
+    count = writer.write(_below_rootfs(visible))
+    writer.put(_TOP, ())
+    return count
+
+
+def _below_rootfs(visible: Visible) -> Visible:
+    for entry, body in visible:
+        path = _ROOTFS + b"/" + entry.path if entry.path else _ROOTFS
+        link = _ROOTFS + b"/" + entry.link if entry.kind is Kind.HARDLINK else entry.link
+        yield entry._replace(path=path, link=link), body

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KEEP = b".keep"
 """The name of the file that keeps an empty directory where only files are kept, as in git."""
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # O_EXCL follows no link, either (open(2))
 # A named pipe that was just made is opened for its attributes only: reading from it would not wait, nor does this.
 _PIPE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_IDS = stat.S_ISUID | stat.S_ISGID

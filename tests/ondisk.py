@@ -55,7 +55,9 @@ def _read(parent: int, name: str, path: bytes, tree: Tree, nodes: dict[int, Node
         os.chmod(name, 0o700, dir_fd=parent)
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
     try:
-        node.xattrs = tuple(sorted((os.fsencode(key), os.getxattr(descriptor, key)) for key in os.listxattr(descriptor)))
+        node.xattrs = tuple(
+            sorted((os.fsencode(key), os.getxattr(descriptor, key)) for key in os.listxattr(descriptor))
+        )
         if node.type == "file":
             node.data = b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
             return

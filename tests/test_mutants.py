@@ -23,40 +23,41 @@ ROOT = Path(__file__).parents[1]
 CHECK = """
 import ocirootfs
 assert ocirootfs.__file__.startswith({where!r}), ocirootfs.__file__
-from tests.mutants import main
+from {checks} import main
 print("ready", flush=True)
 main()
 """
 
 
-def check(where: Path) -> subprocess.CompletedProcess[str]:
-    """Run the compact check on the copy of the package in `where`."""
+def check(where: Path, checks: str = "tests.mutants") -> subprocess.CompletedProcess[str]:
+    """Run the compact check of a module on the copy of the package in `where`."""
     environment = os.environ | {"PYTHONPATH": f"{where}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", CHECK.format(where=str(where))]
+    command = [sys.executable, "-c", CHECK.format(where=str(where), checks=checks)]
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=100, check=False)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    shutil.copytree(PACKAGE, tmp_path / "ocirootfs")  # with its bytecode: times are kept
-    (tmp_path / "ocirootfs" / "__init__.py").write_text("")  # which would import the whole package
-    return tmp_path
+def broken_copy(where: Path, mutant: Mutant | None, checks: str) -> subprocess.CompletedProcess[str]:
+    """Copy the package, break it in one place, and run the compact check of a module on it."""
+    shutil.copytree(PACKAGE, where / "ocirootfs")  # with its bytecode: times are kept
+    (where / "ocirootfs" / "__init__.py").write_text("")  # which would import the whole package
+    if mutant:
+        module = where / "ocirootfs" / f"{mutant.module}.py"
+        source = module.read_text()
+        assert source.count(mutant.text) == 1, "the mutant no longer fits its module"
+        broken = source.replace(mutant.text, mutant.replacement)
+        compile(broken, module.name, "exec")
+        module.write_text(broken)
+    return check(where, checks)
 
 
-def test_the_package_passes(copy: Path) -> None:
-    done = check(copy)
+def test_the_package_passes(tmp_path: Path) -> None:
+    done = broken_copy(tmp_path, None, "tests.mutants")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_mutant_is_caught(mutant: Mutant, copy: Path) -> None:
-    module = copy / "ocirootfs" / f"{mutant.module}.py"
-    source = module.read_text()
-    assert source.count(mutant.text) == 1, "the mutant no longer fits its module"
-    broken = source.replace(mutant.text, mutant.replacement)
-    compile(broken, module.name, "exec")
-    module.write_text(broken)
-    done = check(copy)
+def test_mutant_is_caught(mutant: Mutant, tmp_path: Path) -> None:
+    done = broken_copy(tmp_path, mutant, "tests.mutants")
     assert done.stdout == "ready\n", done.stderr
     assert done.returncode == 1, f"survived: {mutant.name}"
 

@@ -106,7 +106,9 @@ def test_vectors_as_nobody(place: Path) -> None:
         elif ran.status:
             wrong.append(f"{vector['name']}: {ran}")
         else:
-            wrong += [f"{vector['name']}: {each}" for each in _differences(where / "tree", wanted(vector, owners=False))]
+            wrong += [
+                f"{vector['name']}: {each}" for each in _differences(where / "tree", wanted(vector, owners=False))
+            ]
     assert not wrong
     assert sum(MINE in ran.err for ran, _ in results) == len(ACCEPTED)
 

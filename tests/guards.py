@@ -11,7 +11,7 @@ import stat
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import LocalError, UsageError
@@ -27,7 +27,7 @@ NOBODY = 65534
 TIME = 1_600_000_000_123_456_789
 
 
-def entry(path: bytes, kind: Kind = Kind.FILE, mode: int = 0o644, **more: object) -> Entry:
+def entry(path: bytes, kind: Kind = Kind.FILE, mode: int = 0o644, **more: Any) -> Entry:
     return Entry(path, kind, mode, os.geteuid(), os.getegid(), TIME)._replace(**more)
 
 
@@ -277,12 +277,17 @@ MUTANTS = [
         "a directory that is there is entered",
         "opendirectories",
         "        os.mkdir(name, 0o700, dir_fd=parent.descriptor)",
-        "        try:\n            os.mkdir(name, 0o700, dir_fd=parent.descriptor)\n        except FileExistsError:\n"
-        "            pass",
+        "        if name not in map(os.fsencode, os.listdir(parent.descriptor)):\n"
+        "            os.mkdir(name, 0o700, dir_fd=parent.descriptor)",
     ),
     Mutant("directories are open to all at once", "opendirectories", "0o700", "0o755"),
     Mutant("directories stay open", "opendirectories", "if len(self._open) > _LIMIT:", "if len(self._open) > 9999:"),
-    Mutant("a hard link to a symlink is one to its target", "treewriter", ", follow_symlinks=False)\n        finally", ")\n        finally"),
+    Mutant(
+        "a hard link to a symlink is one to its target",
+        "treewriter",
+        "dst_dir_fd=here, follow_symlinks=False",
+        "dst_dir_fd=here",
+    ),
     Mutant(
         "a symlink's time is its target's",
         "treewriter",
@@ -290,15 +295,33 @@ MUTANTS = [
         "ns=_times(entry), dir_fd=parent",
     ),
     Mutant("set-ids stay without owners", "treewriter", "mode &= ~_SET_IDS", "pass"),
-    Mutant("set-ids are lost to chown", "treewriter", "                os.fchown(descriptor, entry.uid, entry.gid)\n", "                os.fchmod(descriptor, mode)\n                os.fchown(descriptor, entry.uid, entry.gid)\n                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)\n"),
+    Mutant(
+        "set-ids are lost to chown",
+        "treewriter",
+        "            os.fchmod(descriptor, mode)\n",
+        "            os.fchmod(descriptor, mode)\n"
+        "            os.fchown(descriptor, *((entry.uid, entry.gid) if self._owners else (-1, -1)))\n",
+    ),
     Mutant("other tools' xattrs are written", "treewriter", " or name.startswith(_RESERVED)", ""),
-    Mutant("links are entered when all is removed", "newdirectory", "entry.is_dir(follow_symlinks=False)", "entry.is_dir()"),
+    Mutant(
+        "links are entered when all is removed", "newdirectory", "entry.is_dir(follow_symlinks=False)", "entry.is_dir()"
+    ),
     Mutant("what is closed cannot be removed", "newdirectory", "os.chmod(name, 0o700, dir_fd=parent)", "pass"),
-    Mutant("what is read-only cannot be removed", "newdirectory", "        os.fchmod(descriptor, 0o700)\n", "        pass\n"),
+    Mutant(
+        "what is read-only cannot be removed",
+        "newdirectory",
+        "        os.fchmod(descriptor, 0o700)\n",
+        "        pass\n",
+    ),
     Mutant("the root stays as it is when all is removed", "newdirectory", "os.fchmod(root, 0o700)", "pass"),
     Mutant("a directory with files is replaced", "newdirectory", "if not is_empty(descriptor):", "if False:"),
     Mutant("a link is taken for the place", "newdirectory", "if not stat.S_ISDIR(found.st_mode):", "if False:"),
     Mutant("the unfinished can be entered", "newdirectory", "os.mkdir(self._part, 0o700", "os.mkdir(self._part, 0o755"),
-    Mutant("what has been renamed is removed", "newdirectory", "        except FileNotFoundError:\n            return False", "        except FileNotFoundError:\n            return True"),
-    Mutant("the replaced one's mode is lost", "newdirectory", "os.fchmod(self.descriptor, stat.S_IMODE(replaced.st_mode))", "pass"),
-]  # fmt: skip
+    Mutant(
+        "what has been renamed is removed",
+        "newdirectory",
+        "        except FileNotFoundError:\n            return False",
+        "        except FileNotFoundError:\n            return True",
+    ),
+    Mutant("the replaced one's mode is lost", "newdirectory", "stat.S_IMODE(replaced.st_mode)", "0o755"),
+]

@@ -2,8 +2,9 @@
 
     python -m tests.ondisk JOBS UID
 
-runs each job of a JSON file (`arguments` of the command line, the directory to be `in`, what is to be `watched`) as that
-user, and writes what came of them to standard output.
+runs each job of a JSON file as that user, and writes what came of them to standard output. A job has the `arguments` of
+the command line, the directory to be `in`, the file to read from as `stdin`, what is to be `watched` (all in there, but
+names that are `besides`), and a directory to be `shut`.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def _done(job: dict[str, Any]) -> tuple[int, str, bool]:
     watched = [Path(place) for place in job.get("watched", ())]
     besides = job.get("besides", ())
     before = [snapshot(place, besides=besides) for place in watched]
-    ran = run_here(*job["arguments"])
+    if "shut" in job:
+        Path(job["shut"]).chmod(0o500)
+    ran = run_here(*job["arguments"], stdin=Path(job.get("stdin", os.devnull)).read_bytes())
     return ran.status, ran.err, before == [snapshot(place, besides=besides) for place in watched]
 
 

@@ -32,7 +32,7 @@ class NewDirectory:
 
     What stands in its place may only be an empty directory, whose mode and owner stay. Raises UsageError if it is
     anything else, LocalError for everything that this machine cannot do. All of that is told at once, before the first
-    byte is downloaded.
+    layer is read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -8,6 +8,7 @@ tree; and paths may be longer than PATH_MAX.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 _LIMIT = 32
 """The most directories that are open at a time, besides the root."""
@@ -54,11 +55,9 @@ class OpenDirectories:
         return self._last.descriptor
 
     def has(self, path: bytes) -> bool:
-        """Tell whether the directory at `path` has been made."""
-        node: _Made | None = self._root
-        for name in path.split(b"/") if path else ():
-            node = node.children.get(name) if node else None
-        return node is not None
+        """Tell whether the directory at `path`, which is not the root's, has been made."""
+        names = path.split(b"/")
+        return len(self._known(names)) > len(names)
 
     def close(self, path: bytes) -> None:
         """Close the directory at `path`, which is not needed for now."""
@@ -74,23 +73,26 @@ class OpenDirectories:
     def _reach(self, path: bytes) -> _Made:
         """Go down from the nearest parent that is open."""
         names = path.split(b"/") if path else []
+        nodes = self._known(names)
+        nearest = next(place for place in reversed(range(len(nodes))) if nodes[place].descriptor >= 0)
+        for parent, node in pairwise(nodes[nearest:]):
+            self._enter(node, parent)
+        for name in names[len(nodes) - 1 :]:
+            nodes.append(self._make(name, nodes[-1]))
+        found = nodes[-1]
+        if found is not self._root:
+            self._open[found] = self._open.pop(found, None)
+        return found
+
+    def _known(self, names: list[bytes]) -> list[_Made]:
+        """Return the root and what has been made of the path below it."""
         nodes = [self._root]
         for name in names:
             node = nodes[-1].children.get(name)
             if node is None:
                 break
             nodes.append(node)
-        at = next(place for place in range(len(nodes) - 1, -1, -1) if nodes[place].descriptor >= 0)
-        for place in range(at, len(names)):
-            known = nodes[place + 1] if place + 1 < len(nodes) else None
-            if known is None:
-                nodes.append(self._make(names[place], nodes[place]))
-            else:
-                self._enter(known, nodes[place])
-        found = nodes[-1]
-        if found is not self._root:
-            self._open[found] = self._open.pop(found, None)
-        return found
+        return nodes
 
     def _make(self, name: bytes, parent: _Made) -> _Made:
         os.mkdir(name, 0o700, dir_fd=parent.descriptor)

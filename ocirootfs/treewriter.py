@@ -99,16 +99,18 @@ class TreeWriter:
         head, _, name = entry.path.rpartition(b"/")
         kind = entry.kind
         try:
-            if kind is Kind.FILE:
-                descriptor = os.open(name, _NEW, 0o600, dir_fd=self._directories.of(head))
-            elif kind is Kind.DIRECTORY:
+            if kind is Kind.DIRECTORY:
                 self._directory(entry)
-                return
-            else:
+            elif kind is not Kind.FILE:
                 self._special(entry, name, self._directories.of(head))
-                return
+            else:
+                descriptor = os.open(name, _NEW, 0o600, dir_fd=self._directories.of(head))
         except OSError as error:
             raise self._refused(entry, error) from error
+        if kind is Kind.FILE:
+            self._fill(descriptor, entry, body)
+
+    def _fill(self, descriptor: int, entry: Entry, body: Body) -> None:
         try:
             if entry.size:
                 self._content(descriptor, entry, body)
@@ -142,16 +144,16 @@ class TreeWriter:
             raise self._refused(entry, error) from error
 
     def _set_xattrs(self, descriptor: int, entry: Entry) -> None:
+        is_complete = True
         for name, value in entry.xattrs:
             if name != _CAPABILITY and (not name.startswith(b"user.") or name.startswith(_RESERVED)):
                 continue
             try:
                 os.setxattr(descriptor, name, value)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
-                    raise
-                self._losses.xattrs.append(entry.path)
-                return
+            except OSError:  # each file system has limits and answers of its own (ext4 says ENOSPC of a long value)
+                is_complete = False
+        if not is_complete:
+            self._losses.xattrs.append(entry.path)
 
     def _special(self, entry: Entry, name: bytes, parent: int) -> None:
         match entry.kind:
@@ -220,6 +222,8 @@ class TreeWriter:
             case errno.EINVAL if self._owners:
                 why = f"its owner {entry.uid}:{entry.gid} is not mapped in this user namespace"
                 hint = "--chown no leaves all files to you"
+            case errno.ENOENT if entry.kind is Kind.SYMLINK and not entry.link:
+                why = "no file system has a symbolic link to nothing"
             case errno.EPERM if entry.kind in (Kind.CHAR, Kind.BLOCK):
                 why, hint = "making device nodes takes root", "--devices drop leaves them out"
             case errno.EPERM if self._owners:

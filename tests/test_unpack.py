@@ -211,6 +211,26 @@ def test_xattrs(tmp_path: Path) -> None:
     assert found == ({"user.ours", "security.capability"} if IS_ROOT else {"user.ours"}) or "were refused" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("xattrs", "kept"),
+    [({"user.": "c", "user.z": "y"}, ["user.z"]), ({"user." + "n" * 300: "c"}, []), ({"user.a": "x" * 70_000}, [])],
+)
+def test_xattrs_that_no_file_system_takes(xattrs: dict[str, str], kept: list[str], tmp_path: Path) -> None:
+    source = layout(tmp_path / "layout", [{**file("a"), "xattrs": xattrs}])
+    ran = run_here("unpack", source, str(tmp_path / "tree"), "--xattrs", "--chown", "no")
+    assert ran.status == 0
+    assert "1 files are without some of their extended attributes, which were refused: 'a'" in ran.err
+    assert os.listxattr(tmp_path / "tree" / "a") in (kept, [])
+
+
+@pytest.mark.parametrize(("target", "why"), [("", "no file system has a symbolic"), ("x" * 5000, "File name too long")])
+def test_symlinks_that_no_file_system_takes(target: str, why: str, tmp_path: Path) -> None:
+    source = layout(tmp_path / "layout", [{"type": "symlink", "name": "s", "linkname": target}])
+    ran = run_here("unpack", source, str(tmp_path / "tree"))
+    assert (ran.status, listed(tmp_path)) == (8, ["layout"])
+    assert f"cannot write 's' in '{tmp_path}/tree': {why}" in ran.err
+
+
 # Where it goes
 
 
@@ -309,6 +329,26 @@ def test_a_deep_path(tmp_path: Path) -> None:
 
 
 # Nothing is left
+
+
+def test_a_parent_that_is_swapped_for_a_link(many: str, tmp_path: Path) -> None:
+    """Somebody who may rename what the new directory is in sends nothing elsewhere."""
+    inside, outside, aside = (tmp_path / name for name in ("inside", "outside", "aside"))
+    inside.mkdir()
+    outside.mkdir()
+    with started("unpack", "-q", many, str(inside / "tree")) as process:
+        while not listed(inside) and process.poll() is None:
+            time.sleep(0.002)
+        inside.rename(aside)
+        inside.symlink_to(outside)
+        for _ in range(200):
+            aside.rename(tmp_path / "there")
+            aside.symlink_to(outside)
+            aside.unlink()
+            (tmp_path / "there").rename(aside)
+        ran = finished(process)
+    assert ran.status == 0, ran
+    assert (listed(outside), listed(aside)) == ([], ["tree"])
 
 
 HARD_TO_REMOVE: list[Data] = [

@@ -101,7 +101,7 @@ def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:
                 progress=progress,
             )
     except OcirootfsError as error:
-        if chosen.directory not in str(error):
+        if f"'{chosen.directory}'" not in str(error):
             error.args = (f"{error}; nothing was written to {chosen.directory}",)
         raise
 

@@ -10,6 +10,7 @@ from ocirootfs.entry import Entry, Kind
 from ocirootfs.flattening import Superseded
 from ocirootfs.image import watched
 from ocirootfs.newdirectory import NewDirectory
+from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Spool
 from ocirootfs.treewriter import Attributes, Losses, TreeWriter
@@ -54,12 +55,17 @@ def unpack(
     """
     target = NewDirectory(directory)
     try:
-        with Spool(tmpdir, memory=16 << 20) as layers, Spool(tmpdir) as hidden:
-            if image.again == "never":
-                image = replayable(image, layers, tmpdir)
+        with (
+            Spool(tmpdir, memory=16 << 20) as layers,
+            Spool(tmpdir) as hidden,
+            prefetched(image.layers[::-1], [image], tmpdir) as ahead,
+        ):
+            source = prefetched_image(image, ahead)
+            if source.again == "never":
+                source = replayable(source, layers, tmpdir)
             if progress is not None:
-                image = watched(image, progress)
-            unpacked = _write(image, target, layout, attributes or Attributes(), hidden)
+                source = watched(source, progress)
+            unpacked = _write(source, target, layout, attributes or Attributes(), hidden)
         target.commit()
     except BaseException:
         target.abort()

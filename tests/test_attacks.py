@@ -76,7 +76,7 @@ def _on_disk(vectors: list[Data], sandbox: Path, *arguments: str) -> list[tuple[
                 "besides": [ROOT],
             }
         )
-    return ondisk.run_as(disk.NOBODY, sandbox, jobs)
+    return ondisk.run_as(ondisk.NOBODY, sandbox, jobs)
 
 
 @pytest.mark.parametrize("layout", ["rootfs", "concourse"])

@@ -18,7 +18,7 @@ import pytest
 
 import ocirootfs
 from ocirootfs.layertree import DEPTH
-from tests import ondisk, make_fixtures
+from tests import make_fixtures, ondisk
 from tests.commands import OCIROOTFS, environment, finished, run, run_here, started
 from tests.layers import Data, build
 from tests.mutants import file, link, mismatches, vectors
@@ -86,7 +86,7 @@ def test_vectors_as_nobody(place: Path) -> None:
         where = place / vector["name"]
         where.mkdir()
         jobs.append({"in": str(where), "arguments": ["unpack", layout(where / "layout", *vector["layers"]), "tree"]})
-    results = ondisk.run_as(disk.NOBODY, place, jobs)
+    results = ondisk.run_as(ondisk.NOBODY, place, jobs)
     wrong: list[str] = []
     for vector, (ran, _) in zip(ACCEPTED + REJECTED, results, strict=True):
         where = place / vector["name"]
@@ -274,7 +274,7 @@ def test_a_place_for_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_owners_of_root_only(place: Path) -> None:
     """Who cannot give files away is told before anything is read."""
     jobs = [{"in": str(place), "arguments": ["unpack", ZONES, "tree", "--chown", "yes"]}]
-    ((ran, _),) = ondisk.run_as(disk.NOBODY, place, jobs)
+    ((ran, _),) = ondisk.run_as(ondisk.NOBODY, place, jobs)
     assert ran.status == 8
     assert ran.err == (
         "ocirootfs: error: cannot write 'tree': giving files to their owners takes root\n"
@@ -287,7 +287,7 @@ def test_owners_of_root_only(place: Path) -> None:
 def test_devices_take_root(place: Path) -> None:
     entries: list[Data] = [file("a"), {"type": "char", "name": "dev/null", "devmajor": 1, "devminor": 3}]
     jobs = [{"in": str(place), "arguments": ["unpack", layout(place / "layout", entries), "tree", "--devices", "keep"]}]
-    ((ran, _),) = ondisk.run_as(disk.NOBODY, place, jobs)
+    ((ran, _),) = ondisk.run_as(ondisk.NOBODY, place, jobs)
     assert ran.status == 8
     assert ran.err.startswith("ocirootfs: error: cannot write 'dev/null' in 'tree': making device nodes takes root")
     assert listed(place) == ["jobs.json", "layout"]
@@ -365,7 +365,7 @@ def test_what_was_made_is_removed_whoever_made_it(place: Path) -> None:
         {"in": str(place), "arguments": ["unpack", "tree"], "stdin": str(place / "cut.tar")},
         {"in": str(place), "arguments": ["unpack", source, "whole"]},
     ]
-    (cut, _), (whole, _) = ondisk.run_as(disk.NOBODY, place, jobs)
+    (cut, _), (whole, _) = ondisk.run_as(ondisk.NOBODY, place, jobs)
     assert (cut.status, whole.status) == (6, 0), cut
     assert listed(place) == ["cut.tar", "jobs.json", "layout", "whole"]
     again = run_here("unpack", str(place / "tree"), stdin=(place / "cut.tar").read_bytes())
@@ -445,7 +445,7 @@ def test_a_full_disk(many: str, tmp_path: Path) -> None:
 def test_a_directory_that_may_not_be_written(place: Path) -> None:
     (place / "shut").mkdir()
     jobs = [{"in": str(place), "arguments": ["unpack", ZONES, "shut/tree"], "shut": str(place / "shut")}]
-    ((ran, _),) = ondisk.run_as(disk.NOBODY, place, jobs)
+    ((ran, _),) = ondisk.run_as(ondisk.NOBODY, place, jobs)
     assert (ran.status, ran.err) == (8, "ocirootfs: error: cannot make 'shut/tree': Permission denied\n")
 
 

@@ -59,7 +59,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words.add_argument("--devices", choices=("drop", "keep"), default="drop", help="keep device nodes, as root")
     words.add_argument("--xattrs", action="store_true", help="write user.* attributes and file capabilities")
     words.add_argument("--keep-empty", action="store_true", help="put a .keep into empty directories, for git")
-    words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
+    words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
+    options.add_tmpdir(words)
     options.add_registry(words)
     options.add_common(words)
     words.set_defaults(run=run)
@@ -69,7 +70,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Unpack one image."""
     _check_streams(chosen)
     excluder(chosen.exclude)  # mistakes are told before anything is downloaded
-    with options.opened(chosen.source, chosen, chosen.tmpdir) as image:
+    with options.opened(chosen.source, chosen, chosen.image) as image:
         unpacked = _unpack(image, chosen)
     _report(unpacked, chosen)
     print(unpacked.location)
@@ -87,7 +88,7 @@ def _check_streams(chosen: argparse.Namespace) -> None:
 def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:
     """Unpack, and say with an error that nothing is there."""
     try:
-        with bar(image, quiet=chosen.quiet) as progress:
+        with bar([image], image.layers, quiet=chosen.quiet) as progress:
             return ocirootfs.unpack(
                 image,
                 chosen.directory,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from ocirootfs.edits import Edits
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.exclude import excluder
 from ocirootfs.flattening import flatten
@@ -36,12 +37,15 @@ class Layout:
     """What an archive looks like.
 
     `devices` None means what the layout is used with: dropped for `concourse`, kept for `rootfs`. `exclude` holds glob
-    patterns anchored at the image's root (`exclude.excluder`).
+    patterns anchored at the image's root (`exclude.excluder`). `edits` change what `concourse` says of the image. No
+    entry is younger than `latest`, in seconds since 1970 (SOURCE_DATE_EPOCH of reproducible-builds.org).
     """
 
     kind: Literal["concourse", "rootfs"] = "concourse"
     exclude: tuple[str, ...] = ()
     devices: Literal["drop", "keep"] | None = None
+    edits: Edits = field(default_factory=Edits)
+    latest: int | None = None
 
     @property
     def keeps_devices(self) -> bool:
@@ -70,7 +74,7 @@ def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: 
     """
     visible = shown(image, layout, spool, report, careful)
     if layout.kind == "concourse":
-        for entry, content in documents(image):
+        for entry, content in documents(image, layout):
             yield writer.gnu_header(entry)
             yield content
             yield writer.file_padding(entry.size)
@@ -84,13 +88,16 @@ def shown(image: Image, layout: Layout, spool: Spool, report: Report, careful: C
     """Yield what a layout has of an image's files, in the order of `flatten`; what it leaves out goes to the report."""
     exclude = layout.exclude + (("dev/*",) if layout.kind == "concourse" else ())
     visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
-    return visible if layout.keeps_devices else _without_devices(visible, report)
+    if not layout.keeps_devices:
+        visible = _without_devices(visible, report)
+    return visible if layout.latest is None else _clamped(visible, layout.latest * 1_000_000_000)
 
 
-def documents(image: Image) -> Iterator[tuple[Entry, bytes]]:
+def documents(image: Image, layout: Layout) -> Iterator[tuple[Entry, bytes]]:
     """Yield the files that the `concourse` layout has beside `rootfs/`, `metadata.json` first, and their content."""
-    yield _document(b"metadata.json", metadata_json(image.config))
-    for name, content in companions(image.config, image.digest, image.reference):
+    config = layout.edits.apply(image.config)
+    yield _document(b"metadata.json", metadata_json(config))
+    for name, content in companions(config, image.digest, image.reference):
         yield _document(name, content)
 
 
@@ -109,6 +116,12 @@ def _without_devices(visible: Visible, report: Report) -> Visible:
             report.devices.append(entry.path)
         else:
             yield member
+
+
+def _clamped(visible: Visible, latest: int) -> Visible:
+    """Make nothing younger than `latest`, in nanoseconds."""
+    for entry, body in visible:
+        yield (entry._replace(mtime=latest) if entry.mtime > latest else entry), body
 
 
 def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:

@@ -95,7 +95,7 @@ def _arranged(image: Image, visible: Visible, layout: Layout, writer: TreeWriter
     """Write the image's files where the layout has them, and return how many there are."""
     if layout.kind == "rootfs":
         return writer.write(visible)
-    for entry, content in documents(image):
+    for entry, content in documents(image, layout):
         writer.put(entry, (content,))
     count = writer.write(_below_rootfs(visible))
     writer.put(_TOP, ())

@@ -16,7 +16,8 @@ RANKS = [
     ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
-        "compression", "cores", "gzip", "aside", "spool", "exclude", "metadata",
+        "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
+        "metadata",
     ],
     ["image", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [
@@ -32,8 +33,8 @@ RANKS = [
     ["fetching", "packing", "unpacking"],
     ["api", ""],
     [
-        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.result", "cli.fetch", "cli.pack",
-        "cli.unpack", "cli", "__main__",
+        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.edits", "cli.result",
+        "cli.fetch", "cli.pack", "cli.unpack", "cli", "__main__",
     ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}

@@ -164,7 +164,10 @@ def test_an_image_that_is_there_is_not_downloaded_again(
     found = json.loads(ran.out)
     assert (found["skipped"], found["size"], found["sha256"]) == (True, before["ContentLength"], None)
     assert "is there already" in ran.err
-    for words in (["--exclude", "a"], ["--acl", "private"], ["--s3-metadata", "a=b"], ["--if-exists", "replace"]):
+    for words in (
+        ["--exclude", "a"], ["--acl", "private"], ["--s3-metadata", "a=b"], ["--if-exists", "replace"],
+        ["--env", "A=1"], ["--source-date-epoch", "1"],
+    ):  # fmt: skip
         read = layers_read(registry, built)
         assert run_here("pack", reference, *to, *words).status == 0
         assert layers_read(registry, built) == read + 1, words

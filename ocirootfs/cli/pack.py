@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import ocirootfs
 from ocirootfs import naming
-from ocirootfs.cli import bucket, console, options, result
+from ocirootfs.cli import bucket, console, edits, options, result
 from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError
 from ocirootfs.exclude import excluder
@@ -89,6 +89,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
+    edits.add_to(words)
     options.add_registry(words)
     bucket.add_to(words)
     options.add_common(words)
@@ -101,7 +102,9 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.image is not None:
         source = source.called(chosen.image)
     _check_streams(source, chosen)
-    layout = ocirootfs.Layout(chosen.layout, tuple(chosen.exclude), chosen.devices)
+    layout = ocirootfs.Layout(
+        chosen.layout, tuple(chosen.exclude), chosen.devices, edits.edits_of(chosen), edits.latest_of(chosen)
+    )
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)
     place = _Place.of(chosen, layout)

@@ -97,6 +97,8 @@ class Image:
     """How many layers may be read at a time, which is of use where reading is downloading."""
     interrupt: Callable[[], None] = lambda: None
     """Ends, from any thread, the reading of layers under way, with an error; none can be read afterwards."""
+    index: Index | None = None
+    """The index that the image was chosen from, if there was one."""
     family: Family | None = None
     """The whole index that the image was chosen from, if that was asked for."""
 

@@ -30,11 +30,12 @@ RANKS = [
         "registry.interrupt", "registry.pace", "registry.cache", "registry.family", "registry.blob", "registry.mirror",
         "registry.client", "registry",
     ],
-    ["fetching", "packing", "unpacking"],
+    ["fetching", "packing", "unpacking", "listing"],
     ["api", ""],
     [
-        "cli.console", "cli.options", "cli.progress", "cli.bucket", "cli.edits", "cli.result",
-        "cli.fetch", "cli.pack", "cli.unpack", "cli", "__main__",
+        "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
+        "cli.bucket", "cli.edits", "cli.result", "cli.fetch", "cli.pack", "cli.unpack",
+        "cli.inspect", "cli.ls", "cli", "__main__",
     ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}

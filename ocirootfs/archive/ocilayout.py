@@ -56,8 +56,10 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     if not isinstance(index, Index):
         raise InputError(f"{members.what}: index.json is not an index")
     entries = _named([entry for entry in index.manifests if is_image(entry)], name, members.what)
-    manifest, config, reference = _Search(members, platform).among(entries)
+    search = _Search(members, platform)
+    manifest, config, reference = search.among(entries)
     image = assemble(manifest, config, lambda found: members.open(blob_path(found.digest)), reference)
+    image = replace(image, index=search.index)
     if isinstance(members, StreamMembers):
         counts = Counter(layer.digest for layer in manifest.layers)
         members.wanted = frozenset(blob_path(layer.digest) for layer in manifest.layers)
@@ -122,6 +124,8 @@ class _Search:
         self._members = members
         self._asked = platform
         self._wanted = platform or Platform.default()
+        self.index: Index | None = None
+        """The outermost index below `index.json` that the image was found in."""
 
     def among(self, entries: Sequence[Descriptor], depth: int = 0) -> tuple[Manifest, Config, Reference | None]:
         """Return the image that serves the platform best; one that stands alone serves any."""
@@ -140,6 +144,7 @@ class _Search:
                 if depth == _DEPTH:
                     raise InputError(f"{what}: indexes nested deeper than {_DEPTH}")
                 manifest, config, reference = self.among(found.manifests, depth + 1)
+                self.index = found
                 return manifest, config, reference or _reference(entry)
             config = self._config(found)
             if alone or entry.platform is not None or rank(self._wanted, config.platform) is not None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import logging
 import os
 import signal
 import sys
-import traceback
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from ocirootfs.errors import OcirootfsError, printable
+from ocirootfs.cli.messages import NOTICE, Console
+from ocirootfs.errors import OcirootfsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ocirootfs.cli.messages import Format
 
 _LOG = logging.getLogger("ocirootfs.cli")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,16 +31,6 @@ class Interrupted(BaseException):
         self.number = number
 
 
-class Words(argparse.ArgumentParser):
-    """A parser of words whose complaints look like all our others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, and where to read more."""
-        say(f"ocirootfs: error: {printable(message, 1000)}")
-        say(f"  hint: {self.prog} --help")
-        sys.exit(2)
-
-
 def reserve_standard_streams() -> None:
     """Make sure that descriptors 0 to 2 are taken: the next file opened would get a closed one, and our messages."""
     for descriptor in range(3):
@@ -49,11 +40,11 @@ def reserve_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
-def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool) -> int:
+def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, log_format: Format = "text") -> int:
     """Run a command and return the exit status that says how it ended."""
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")  # a C locale must not turn a message into a traceback
-    _log_to_stderr(quiet=quiet, verbose=verbose, debug=debug)
+    _log_to_stderr(log_format, quiet=quiet, verbose=verbose, debug=debug)
     try:
         with _signals_raise():
             command()
@@ -66,8 +57,10 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool) 
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + signal.SIGPIPE
     except Interrupted as error:
-        say(f"ocirootfs: {signal.Signals(error.number).name}: stopped, and nothing was published")
-        return 128 + error.number
+        status = 128 + error.number
+        text = f"{signal.Signals(error.number).name}: stopped, and nothing was published"
+        _LOG.error("%s", text, extra={"is_plain": True, "status": status})
+        return status
     except OSError as error:
         return _failed(error, f"{error.strerror or error}", None, 8, debug=debug)
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, reported as one
@@ -92,13 +85,18 @@ def info(text: str) -> None:
     _LOG.info("%s", text)
 
 
+def tell(text: str) -> None:
+    """Tell, unless --quiet."""
+    _LOG.log(NOTICE, "%s", text)
+
+
+def tell_block(text: str) -> None:
+    """Tell something of several lines that is there to be copied, unless --quiet."""
+    _LOG.log(NOTICE, "%s", text, extra={"is_block": True})
+
+
 def _failed(error: BaseException, text: str, hint: str | None, status: int, *, debug: bool) -> int:
-    if debug:
-        with contextlib.suppress(OSError, ValueError):
-            traceback.print_exception(error, file=sys.stderr)
-    say(f"ocirootfs: error: {printable(text, 1000)}")
-    if hint:
-        say(f"  hint: {printable(hint, 1000)}")
+    _LOG.error("%s", text, extra={"hint": hint, "status": status}, exc_info=error if debug else None)
     return status
 
 
@@ -120,40 +118,14 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _insist(number: int, _frame: object) -> None:
-    say("ocirootfs: cleaning up; once more to give up on that")
+    _LOG.error("cleaning up; once more to give up on that", extra={"is_plain": True})
     signal.signal(number, signal.SIG_DFL)
 
 
-class _Lines(logging.Formatter):
-    """Log records as this program's messages."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"ocirootfs: {level}{printable(record.getMessage(), 1000)}"
-
-
-class _Once(logging.Filter):
-    """Lets each warning through once: a layer that is read twice has the same ones again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.WARNING:
-            return True
-        text = record.getMessage()
-        is_new = text not in self._said
-        self._said.add(text)
-        return is_new
-
-
-def _log_to_stderr(*, quiet: bool, verbose: int, debug: bool) -> None:
+def _log_to_stderr(log_format: Format, *, quiet: bool, verbose: int, debug: bool) -> None:
     """Show the library's log: warnings, with -v what it does, with -vv or --debug every detail."""
-    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
-    handler.addFilter(_Once())
+    level = logging.ERROR if quiet else (NOTICE, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    handler = Console(sys.stderr, log_format)
     handler.setLevel(logging.DEBUG if debug else level)
     logger = logging.getLogger("ocirootfs")
     logger.handlers[:] = [handler]

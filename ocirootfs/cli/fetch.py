@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,15 @@ from ocirootfs.cli.progress import bar
 from ocirootfs.errors import UsageError
 
 if TYPE_CHECKING:
+    import argparse
+
     from ocirootfs.api import Target
 
 _EXAMPLES = """\
 examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs pack
-  ocirootfs fetch --platform linux/arm64 alpine -o alpine.tar && docker load -i alpine.tar
-  ocirootfs fetch ubuntu:17.04 alpine -o bundle.tar && ocirootfs pack bundle.tar --image alpine
+  ocirootfs fetch --platform linux/arm64 alpine | docker load
+  ocirootfs fetch ubuntu:17.04 alpine -o bundle.tar   # for pack --image alpine
 """
 
 
@@ -28,10 +29,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words = verbs.add_parser(
         "fetch",
         help="download an image, or several, as one archive",
-        description="Download images as one archive, which ocirootfs pack, docker load, podman load and skopeo read.",
+        description="Download images as one archive for ocirootfs pack, docker load, podman, skopeo.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     words.add_argument("images", metavar="IMAGE", nargs="+", help="a reference, such as ubuntu:17.04; or oci:DIR, …")
     words.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
@@ -48,14 +47,15 @@ def run(chosen: argparse.Namespace) -> None:
     """Fetch images."""
     _check(chosen)
     target: Target = sys.stdout.buffer if chosen.output == "-" else chosen.output
+    how = options.progress(chosen)
     # Behind a pipe stands a reader with a bar of its own.
-    quiet = chosen.quiet or (chosen.output == "-" and not sys.stdout.seekable())
+    quiet = chosen.quiet or (how in ("auto", "bar") and chosen.output == "-" and not sys.stdout.seekable())
     wanted = list(dict.fromkeys(chosen.images))
     with options.several(wanted, chosen, all_platforms=chosen.all_platforms) as images:
         for text, image in zip(wanted, images, strict=True):
             if image.manifest is None:
                 raise UsageError(f"'{text}' has no manifest, so it cannot be written as one")
-        with bar(images, blobs(images), quiet=quiet) as progress:
+        with bar(images, blobs(images), quiet=quiet, how=how) as progress:
             ocirootfs.fetch(images, target, tmpdir=chosen.tmpdir, progress=progress)
 
 

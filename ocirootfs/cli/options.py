@@ -9,13 +9,16 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import ocirootfs
-from ocirootfs.errors import UsageError
+from ocirootfs.cli.progress import HOWS
+from ocirootfs.cli.words import HelpAll
+from ocirootfs.errors import UsageError, printable
 from ocirootfs.platform import Platform
 from ocirootfs.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ocirootfs.cli.progress import How
     from ocirootfs.image import Image
     from ocirootfs.registry import Registry
     from ocirootfs.registry.credentials import Credentials
@@ -44,6 +47,26 @@ def add_common(words: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="errors only, no progress bar")
     group.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv in every detail")
     group.add_argument("--debug", action="store_true", help="-vv, and a traceback with an error")
+    group.add_argument(
+        "--progress",
+        choices=HOWS,
+        metavar="HOW",
+        help="auto: a bar on a terminal, lines in a log after ten seconds (default); bar; plain: lines; none "
+        "(OCIROOTFS_PROGRESS)",
+    )
+    group.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of messages; json: one object a line"
+    )
+    words.add_argument("--help-all", action=HelpAll)
+
+
+def progress(chosen: argparse.Namespace) -> How:
+    """Return how progress is to be shown; UsageError for a variable that makes no sense."""
+    asked = chosen.progress or os.environ.get("OCIROOTFS_PROGRESS") or "auto"
+    for how in HOWS:
+        if how == asked:
+            return "plain" if chosen.log_format == "json" and how != "none" else how
+    raise UsageError(f"OCIROOTFS_PROGRESS '{printable(asked, 40)}': there are {', '.join(HOWS)}")
 
 
 def add_registry(words: argparse.ArgumentParser) -> None:
@@ -132,6 +155,28 @@ def several(
             )
             for text in texts
         ]
+
+
+def add_source(words: argparse.ArgumentParser) -> None:
+    """Add where the image is."""
+    words.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        default="-",
+        help="a reference, oci:DIR, oci-archive:FILE, docker-archive:FILE, a path; -: standard input (default)",
+    )
+    words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
+
+
+def check_standard_input(chosen: argparse.Namespace, example: str) -> None:
+    """Refuse what would hang, or read standard input twice."""
+    if Source.parse(chosen.source).transport != "stdin":
+        return
+    if sys.stdin.isatty():
+        raise UsageError("no SOURCE, and standard input is a terminal", hint=example)
+    if chosen.password_stdin:
+        raise UsageError("--password-stdin and an image on standard input exclude each other")
 
 
 def add_tmpdir(words: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import stat
 import sys
@@ -23,6 +22,7 @@ from ocirootfs.s3.url import S3Url
 from ocirootfs.source import Source
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable
 
     from ocirootfs.api import Target
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
     from ocirootfs.s3.url import S3Options
 
 _EXAMPLES = """\
-SOURCE is - (standard input, the default), a reference such as ubuntu:17.04, oci:DIR[:NAME],
-oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path of one of those.
+SOURCE is - (standard input, the default), a reference such as ubuntu:17.04,
+oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path
+of one of those.
 
-DEST may have fields: {name} {repository} {registry} {tag} {digest} {digest12} {os} {arch} {variant}
-{created:%Y%m%d} {label:KEY} {version}; a brace is written twice.
+DEST may have fields: {name} {repository} {registry} {tag} {digest} {digest12}
+{os} {arch} {variant} {created:%Y%m%d} {label:KEY} {version}; a brace is doubled.
 
 examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs pack
-  ocirootfs pack ubuntu:17.04 -o s3://images/ubuntu/ubuntu-17.04.tgz
-  ocirootfs pack ubuntu:17.04 -o 's3://images/{name}/{name}-{version}.tgz' --version-as '{tag}-{created:%Y%m%d}'
-  ocirootfs pack bundle.tar --image alpine
+  ocirootfs pack ubuntu:17.04 -o 's3://images/{name}/{name}-{version}.tgz' \\
+    --version-as '{tag}-{created:%Y%m%d}'
+  ocirootfs pack app:1 --env LANG=C.UTF-8 --entrypoint '["/bin/app"]'
   ocirootfs pack alpine --layout rootfs -o - | mkfs.ext4 -d - alpine.ext4 256M
 """
 
@@ -53,8 +54,6 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="flatten an image into an archive, in a file or a bucket",
         description="Flatten an image into one archive: the whole of it, or nothing there.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     words.add_argument("source", metavar="SOURCE", nargs="?", default="-", help="see below")
     words.add_argument(
@@ -101,7 +100,7 @@ def run(chosen: argparse.Namespace) -> None:
     source = Source.parse(chosen.source)
     if chosen.image is not None:
         source = source.called(chosen.image)
-    _check_streams(source, chosen)
+    _check_streams(chosen)
     layout = ocirootfs.Layout(
         chosen.layout, tuple(chosen.exclude), chosen.devices, edits.edits_of(chosen), edits.latest_of(chosen)
     )
@@ -119,13 +118,9 @@ def run(chosen: argparse.Namespace) -> None:
         keep(_report(image, packed, place, names, chosen, heard))
 
 
-def _check_streams(source: Source, chosen: argparse.Namespace) -> None:
+def _check_streams(chosen: argparse.Namespace) -> None:
     """Refuse what would hang, or mix an archive with text."""
-    if source.transport == "stdin":
-        if sys.stdin.isatty():
-            raise UsageError("no SOURCE, and standard input is a terminal", hint="ocirootfs pack ubuntu:17.04")
-        if chosen.password_stdin:
-            raise UsageError("--password-stdin and an image on standard input exclude each other")
+    options.check_standard_input(chosen, "ocirootfs pack ubuntu:17.04")
     if chosen.output is None and _redirected_to_archive():
         raise UsageError(
             "standard output goes to an archive, which would hold that archive's name and nothing else",
@@ -191,7 +186,7 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
     """Pack, and say with an error that nothing is there."""
     target: Target = sys.stdout.buffer if output == "-" else output
     try:
-        with bar([image], image.layers, quiet=chosen.quiet) as progress:
+        with bar([image], image.layers, quiet=chosen.quiet, how=options.progress(chosen)) as progress:
             return ocirootfs.pack(
                 image,
                 target,
@@ -239,14 +234,14 @@ def _versions(names: Naming) -> list[str]:
 def _tell_of_bucket(packed: Packed, options: S3Options, known: list[str], chosen: argparse.Namespace) -> None:
     location = packed.stored.location
     if packed.skipped:
-        console.say(f"ocirootfs: {location} is there already, and stays as it is")
+        console.tell(f"{location} is there already, and stays as it is")
     if chosen.layout != "concourse":
         return
     line, fault = result.concourse_line(location, known)
-    console.say(f"ocirootfs: {line}")
+    console.tell(line)
     if fault:
         console.warn(
             f"Concourse's check of this bucket would fail: {fault}; --version-as and a name with {{version}} help"
         )
     if chosen.verbose:
-        console.say(result.image_resource(location, options, known))
+        console.tell_block(result.image_resource(location, options, known))

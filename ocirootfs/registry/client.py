@@ -135,13 +135,12 @@ class Registry:
         """
         wanted = platform or Platform.default()
         found = self.manifest(reference)
-        if isinstance(found, Manifest):
-            config = self._config(reference, found)
-            _check_platform(reference, config, wanted, explicit=platform is not None)
-        elif all_platforms:
-            return self._with_family(reference, found, wanted)
-        else:
-            found, config = self._choose(reference, found, wanted)
+        if isinstance(found, Index):
+            if all_platforms:
+                return replace(self._with_family(reference, found, wanted), index=found)
+            return replace(self._image(reference, *self._choose(reference, found, wanted)), index=found)
+        config = self._config(reference, found)
+        _check_platform(reference, config, wanted, explicit=platform is not None)
         return self._image(reference, found, config)
 
     def _image(

@@ -35,7 +35,7 @@ RANKS = [
     [
         "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
         "cli.bucket", "cli.edits", "cli.result", "cli.fetch", "cli.pack", "cli.unpack",
-        "cli.inspect", "cli.ls", "cli", "__main__",
+        "cli.inspect", "cli.ls", "cli.completion", "cli", "__main__",
     ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ocirootfs.cli import console, fetch, inspect, ls, pack, unpack
+from ocirootfs.cli import completion, console, fetch, inspect, ls, pack, unpack
 from ocirootfs.cli.options import version
 from ocirootfs.cli.words import Words
 
@@ -34,7 +34,7 @@ def parser() -> Words:
     )
     words.add_argument("--version", action=version())
     verbs = words.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb in (fetch, pack, unpack, inspect, ls):
+    for verb in (fetch, pack, unpack, inspect, ls, completion):
         verb.add_to(verbs)
     return words
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.reserve_standard_streams()
     words = parser()
     if not (sys.argv[1:] if arguments is None else arguments):
-        words.print_help(sys.stderr)
+        console.say(words.format_help().rstrip("\n"))
         return 2
     chosen = words.parse_args(arguments)
     return console.run(

@@ -71,8 +71,9 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
 
 def say(line: str) -> None:
     """Write one line to standard error, if there is anybody to read it."""
-    with contextlib.suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print() would take standard output instead
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

@@ -36,7 +36,7 @@ oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path
 of one of those.
 
 DEST may have fields: {name} {repository} {registry} {tag} {digest} {digest12}
-{os} {arch} {variant} {created:%Y%m%d} {label:KEY} {version}; a brace is doubled.
+{os} {arch} {variant} {created:%Y%m%d} {label:KEY} {version}; {{ is a brace.
 
 examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs pack

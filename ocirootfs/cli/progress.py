@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import time
 from functools import partial
@@ -54,7 +53,7 @@ def _has_cursor() -> bool:
 def _drawn(name: str, total: int) -> Iterator[Progress]:
     from tqdm import tqdm  # noqa: PLC0415  # only who sees a bar waits for it
 
-    width = min(shutil.get_terminal_size().columns, _WIDTH)
+    columns, rows = _size()
     tally = Tally()
     with (
         tqdm(
@@ -63,7 +62,8 @@ def _drawn(name: str, total: int) -> Iterator[Progress]:
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
-            ncols=width,
+            ncols=min(columns, _WIDTH),
+            nrows=rows,
             mininterval=0.5,
             file=sys.stderr,
         ) as shown,
@@ -74,6 +74,12 @@ def _drawn(name: str, total: int) -> Iterator[Progress]:
             shown.update(tally.add(layer, size))
 
         yield progress
+
+
+def _size() -> tuple[int, int]:
+    """Return the columns and rows of standard error; a terminal may have none of either."""
+    found = os.get_terminal_size(sys.stderr.fileno())
+    return found.columns or 80, found.lines or 24
 
 
 class Tally:

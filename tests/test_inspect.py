@@ -146,11 +146,13 @@ def test_a_pipe_that_breaks_off(built: Built, tmp_path: Path) -> None:
     assert run_here("inspect", stdin=stream[:-512]).status == 6
 
 
-def test_a_terminal_is_told_no_commands(reference: str) -> None:
-    for words in ([], ["--field", "config"], ["--raw"]):
+def test_a_terminal_is_told_no_commands(tmp_path: Path) -> None:
+    """A field that is a text is shown without quotes, and could be anything."""
+    layout = build([], config={**CONFIG, "created": "\x1b[31m\u202e"}).layout(tmp_path / "layout")
+    assert field(f"oci:{layout}", "created") == "\x1b[31m\u202e\n".encode()
+    for words in ([], ["--field", "config"], ["--field", "created"]):
         ours, theirs = pty.openpty()
-        command = ("inspect", reference.replace(":2", ":1"), *words)
-        with started(*command, stdout=theirs, stdin=subprocess.DEVNULL) as process:
+        with started("inspect", f"oci:{layout}", *words, stdout=theirs, stdin=subprocess.DEVNULL) as process:
             os.close(theirs)
             shown = os.read(ours, 1 << 16)
             assert process.wait(30) == 0

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from ocirootfs.cli.messages import NOTICE, Console
-from ocirootfs.errors import OcirootfsError
+from ocirootfs.errors import OcirootfsError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,11 @@ def say(line: str) -> None:
     if sys.stderr is not None:  # print() would take standard output instead
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
+
+
+def escaped(text: str | bytes) -> str:
+    """Return untrusted text fit for a terminal, all of it."""
+    return printable(text, 6 * len(text) + 1)  # an escape has at most six characters
 
 
 def warn(text: str) -> None:

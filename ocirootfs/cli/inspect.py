@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import ocirootfs
-from ocirootfs.cli import options, result
-from ocirootfs.errors import NotFoundError, printable
+from ocirootfs.cli import console, options, result
+from ocirootfs.errors import NotFoundError
 from ocirootfs.manifest import is_image
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(chosen: argparse.Namespace) -> None:
             shown = _field(facts, chosen.field) if chosen.field else json.dumps(facts, indent=2).encode()
         image.finish()  # a writer at the other end of a pipe is not to fail
     if sys.stdout.isatty():
-        shown = b"\n".join(printable(line, len(line) + 1).encode() for line in shown.split(b"\n"))
+        shown = b"\n".join(console.escaped(line).encode() for line in shown.split(b"\n"))
     sys.stdout.buffer.write(shown + (b"" if chosen.raw and not sys.stdout.isatty() else b"\n"))
     sys.stdout.buffer.flush()
 

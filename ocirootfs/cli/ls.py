@@ -8,10 +8,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ocirootfs.cli import options
+from ocirootfs.cli import console, options
 from ocirootfs.cli.progress import bar
 from ocirootfs.entry import Entry, Kind
-from ocirootfs.errors import UsageError, printable
+from ocirootfs.errors import UsageError
 from ocirootfs.listing import content, listing, place
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _LETTERS = {
     Kind.FIFO: "p",
 }  # fmt: skip
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST = 1 << 16  # characters of a name shown: more than any file system takes
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,7 +86,7 @@ def _print(pieces: Iterable[bytes]) -> None:
     if sys.stdout.isatty():
         text = b"".join(pieces).decode("utf-8", "surrogateescape")
         for line in text.splitlines(keepends=False):
-            print("\t".join(printable(part, len(part) + 1) for part in line.split("\t")))
+            print("\t".join(console.escaped(part) for part in line.split("\t")))
         return
     for piece in pieces:
         sys.stdout.buffer.write(piece)
@@ -140,7 +139,7 @@ def _text(name: bytes) -> str:
 
 
 def _escaped(name: bytes) -> bytes:
-    return printable(name, _LONGEST).encode("utf-8", "backslashreplace")
+    return console.escaped(name).encode("utf-8", "backslashreplace")
 
 
 def _bits(mode: int) -> str:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from typing import TYPE_CHECKING
 
 import ocirootfs
 from ocirootfs.cli import console, options
 from ocirootfs.cli.progress import bar
-from ocirootfs.errors import OcirootfsError, UsageError
+from ocirootfs.errors import OcirootfsError
 from ocirootfs.exclude import excluder
-from ocirootfs.source import Source
 
 if TYPE_CHECKING:
+    import argparse
+
     from ocirootfs.image import Image
     from ocirootfs.unpacking import Unpacked
 
 _OWNERS = {"auto": None, "yes": True, "no": False}
 _EXAMPLES = """\
-SOURCE is - (standard input, the default), a reference such as ubuntu:17.04, oci:DIR[:NAME],
-oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path of one of those.
-
 examples:
   ocirootfs fetch ubuntu:17.04 | ocirootfs unpack ubuntu
   ocirootfs unpack alpine:3.20 alpine --keep-empty
@@ -34,12 +30,10 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words = verbs.add_parser(
         "unpack",
         help="flatten an image into a new directory",
-        description="Flatten an image into a new directory, without root: the whole of it, or nothing there.",
+        description="Flatten an image into a new directory: the whole of it, or nothing there.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    words.add_argument("source", metavar="SOURCE", nargs="?", default="-", help="see below")
+    options.add_source(words)
     words.add_argument("directory", metavar="DIR", help="is made; may be there only if it is empty")
     words.add_argument(
         "--layout",
@@ -59,7 +53,6 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     words.add_argument("--devices", choices=("drop", "keep"), default="drop", help="keep device nodes, as root")
     words.add_argument("--xattrs", action="store_true", help="write user.* attributes and file capabilities")
     words.add_argument("--keep-empty", action="store_true", help="put a .keep into empty directories, for git")
-    words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
     options.add_registry(words)
     options.add_common(words)
@@ -68,7 +61,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Unpack one image."""
-    _check_streams(chosen)
+    options.check_standard_input(chosen, "ocirootfs unpack ubuntu:17.04 DIR")
     excluder(chosen.exclude)  # mistakes are told before anything is downloaded
     with options.opened(chosen.source, chosen, chosen.image) as image:
         unpacked = _unpack(image, chosen)
@@ -76,19 +69,10 @@ def run(chosen: argparse.Namespace) -> None:
     print(unpacked.location)
 
 
-def _check_streams(chosen: argparse.Namespace) -> None:
-    if Source.parse(chosen.source).transport != "stdin":
-        return
-    if sys.stdin.isatty():
-        raise UsageError("no SOURCE, and standard input is a terminal", hint="ocirootfs unpack ubuntu:17.04 DIR")
-    if chosen.password_stdin:
-        raise UsageError("--password-stdin and an image on standard input exclude each other")
-
-
 def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:
     """Unpack, and say with an error that nothing is there."""
     try:
-        with bar([image], image.layers, quiet=chosen.quiet) as progress:
+        with bar([image], image.layers, quiet=chosen.quiet, how=options.progress(chosen)) as progress:
             return ocirootfs.unpack(
                 image,
                 chosen.directory,

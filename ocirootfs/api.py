@@ -16,6 +16,7 @@ from ocirootfs.errors import UsageError
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
+from ocirootfs.limits import EXPANDED
 from ocirootfs.metadata import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image
@@ -117,6 +118,7 @@ def pack(  # noqa: PLR0913  # options, by keyword
     tmpdir: str | None = None,
     s3_options: S3Options | None = None,
     s3_client: S3Client | None = None,
+    max_expanded: int = EXPANDED,
     progress: Progress | None = None,
 ) -> Packed:
     """Flatten an image into one archive at `target`: the whole of it, or nothing there (see `packing.pack`).
@@ -141,6 +143,7 @@ def pack(  # noqa: PLR0913  # options, by keyword
         level=level,
         threads=threads,
         tmpdir=tmpdir,
+        max_expanded=max_expanded,
         progress=progress,
     )
 
@@ -209,9 +212,19 @@ def destination_for(
         return _bucket(target, default_name, s3_options or S3Options(), s3_client, s3_stamp)
     if isinstance(target, str | os.PathLike):
         path = os.fspath(target)
+        require_path(path)
         inside = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112  # a string
         return FileDestination(os.path.join(path, default_name) if inside else path)  # noqa: PTH118
     return target if isinstance(target, Destination) else StreamDestination(target)
+
+
+def require_path(target: str) -> None:
+    """Refuse a URL, a signed one perhaps, which would be taken for a path and shown in messages; s3:// is none."""
+    scheme, separator, _ = target.partition("://")
+    if separator and scheme.isalnum() and scheme != "s3":
+        raise UsageError(
+            f"the destination is a {scheme} URL, which nothing is written to", hint="s3://BUCKET/KEY, or a path"
+        )
 
 
 def _bucket(

@@ -14,6 +14,7 @@ from ocirootfs.errors import UsageError
 from ocirootfs.flattening import ALWAYS, Superseded
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
 from ocirootfs.image import watched
+from ocirootfs.limits import EXPANDED, bounded, bounded_archive
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Spool
@@ -47,7 +48,7 @@ class Packed:
     skipped: bool = False
 
 
-def pack(
+def pack(  # noqa: PLR0913  # options, by keyword
     image: Image,
     destination: Destination,
     *,
@@ -56,14 +57,16 @@ def pack(
     level: int = DEFAULT_LEVEL,
     threads: int | None = None,
     tmpdir: str | None = None,
+    max_expanded: int = EXPANDED,
     progress: Progress | None = None,
 ) -> Packed:
     """Flatten `image` into an archive and publish it at `destination`.
 
     The bytes depend on the image, the layout and the compression alone, not on `threads` (by default as many as cores).
     `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
-    is read. Published is only after every layer has proved to be what its digests say and the source has proved
-    complete; on any exception, KeyboardInterrupt included, the destination is aborted and the exception goes on.
+    is read. An image that expands to more than `max_expanded` bytes is an InputError (see `limits`). Published is only
+    after every layer has proved to be what its digests say and the source has proved complete; on any exception,
+    KeyboardInterrupt included, the destination is aborted and the exception goes on.
     A destination that holds it already (`destination.Standing`) is left alone, before any layer is read.
     """
     layout = layout or Layout()
@@ -78,9 +81,11 @@ def pack(
             prefetched(image.layers[::-1], [image], tmpdir) as ahead,
         ):
             source = _readable_again(prefetched_image(image, ahead), destination, layers, tmpdir)
+            source = bounded(source, max_expanded)
             if progress is not None:
                 source = watched(source, progress)
-            report = _write(source, destination, layout, hidden, _encoder(compress, level, threads or cores()))
+            encode = _encoder(compress, level, threads or cores(), max_expanded)
+            report = _write(source, destination, layout, hidden, encode)
         return Packed(destination.commit(), image.digest, report)
     except BaseException:
         destination.abort()
@@ -118,16 +123,19 @@ def _write(image: Image, destination: Destination, layout: Layout, spool: Spool,
             return report
 
 
-def _encoder(compress: Compression, level: int, threads: int) -> _Encoder:
-    """Return what turns tar pieces into the bytes of the archive."""
+def _encoder(compress: Compression, level: int, threads: int, most: int) -> _Encoder:
+    """Return what turns tar pieces, `most` bytes of them, into the bytes of the archive."""
 
     def gzipped(pieces: Iterable[Piece], destination: Destination) -> None:
         with GzipWriter(destination.write, level=level, threads=threads) as writer:
-            for piece in pieces:
+            for piece in bounded_archive(pieces, most):
                 writer.write(piece)
             writer.close()
 
-    return gzipped if compress == "gzip" else _plain
+    def plain(pieces: Iterable[Piece], destination: Destination) -> None:
+        _plain(bounded_archive(pieces, most), destination)
+
+    return gzipped if compress == "gzip" else plain
 
 
 def _plain(pieces: Iterable[Piece], destination: Destination) -> None:

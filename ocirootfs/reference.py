@@ -158,5 +158,7 @@ def _invalid(text: str, reason: str, *, hint: str | None = None) -> UsageError:
 
 
 def _not_a_name(text: str, name: str) -> UsageError:
-    rest = printable(name.partition("://")[2], 120)
-    return UsageError(f"'{printable(text, 120)}' is a URL, not an image reference", hint=f"use '{rest}'")
+    scheme, separator, rest = name.partition("://")
+    bare = printable(re.sub(r"^[^/]*@|[?#].*", "", rest, flags=re.DOTALL), 120)  # a password, a signature
+    where = text.removesuffix(name)
+    return UsageError(f"'{where}{scheme}{separator}{bare}' is a URL, not an image reference", hint=f"use '{bare}'")

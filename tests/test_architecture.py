@@ -19,7 +19,7 @@ RANKS = [
         "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
         "metadata",
     ],
-    ["image", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
+    ["image", "limits", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination", "opendirectories", "newdirectory", "treewriter",

@@ -109,12 +109,12 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def size(text: str) -> int:
     """Read `8MiB`, `8M` or a number of bytes."""
-    digits = text.rstrip("KMGiB")
+    digits = text.rstrip("KMGTiB")
     unit = text[len(digits) :].removesuffix("B").removesuffix("i")
     if not digits.isdigit() or unit not in _UNITS:
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 8MiB")

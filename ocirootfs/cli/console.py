@@ -64,9 +64,20 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
     except OSError as error:
         return _failed(error, f"{error.strerror or error}", None, 8, debug=debug)
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, reported as one
+        if shortage := _shortage(error):
+            return _failed(error, shortage, None, 8, debug=debug)
         text = f"internal error: {type(error).__name__}: {error}"
         return _failed(error, text, "this is a bug; --debug shows where", 1, debug=debug)
     return 0
+
+
+def _shortage(error: Exception) -> str | None:
+    """Say what this machine has too little of, if that is what the interpreter complains of."""
+    if isinstance(error, MemoryError):
+        return "this machine, or a limit on this process, leaves too little memory"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "this machine, or a limit on this user, lets no more threads start"
+    return None
 
 
 def say(line: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import ocirootfs
+from ocirootfs.api import require_path
 from ocirootfs.archive.writer import blobs
 from ocirootfs.cli import options
 from ocirootfs.cli.progress import bar
@@ -61,6 +62,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _check(chosen: argparse.Namespace) -> None:
     """Refuse what makes no sense before anything is downloaded."""
+    require_path(chosen.output)
     if chosen.output == "-" and sys.stdout.isatty():
         raise UsageError(
             "refusing to write an image archive to a terminal",

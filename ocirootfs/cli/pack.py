@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import ocirootfs
 from ocirootfs import naming
+from ocirootfs.api import require_path
 from ocirootfs.cli import bucket, console, edits, options, result
 from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
+from ocirootfs.limits import EXPANDED
 from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
 from ocirootfs.s3.url import S3Url
@@ -86,6 +88,13 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
+    words.add_argument(
+        "--max-expanded",
+        type=bucket.size,
+        default=EXPANDED,
+        metavar="SIZE",
+        help="refuse an image that decompresses to more (256GiB)",
+    )
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
     edits.add_to(words)
@@ -126,6 +135,7 @@ def _check_streams(chosen: argparse.Namespace) -> None:
             "standard output goes to an archive, which would hold that archive's name and nothing else",
             hint="add -o - to write the archive to standard output, or name it with -o",
         )
+    require_path(chosen.output or "")
     if chosen.output == "-" and chosen.json:
         raise UsageError("-o - and --json would mix an archive with text", hint="--result FILE keeps them apart")
     if chosen.output == "-" and sys.stdout.isatty():
@@ -195,6 +205,7 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
                 level=chosen.level,
                 threads=chosen.threads,
                 tmpdir=chosen.tmpdir,
+                max_expanded=chosen.max_expanded,
                 s3_options=place.s3,
                 progress=progress,
             )

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 EXTENSION_LIMIT = 1 << 20
 """Bytes that one extension header may hold. Nothing a container host writes comes near."""
+PATH_LIMIT = 1 << 16
+"""Bytes that a name may have. A tar knows no limit, and no file system takes more than 4,096 at a time."""
+ENTRIES = 5_000_000
+"""Entries that one stream may have. The largest layers that people build have a million; each takes memory."""
 _EXTENSIONS = 8  # extension headers before one entry; libarchive, GNU tar and Go write at most three
 _MAX_ID = 2**32 - 2  # the kernel reads 2**32 - 1 as "leave as it is" (chown(2))
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)  # the kernel's dev_t: 12 bits major, 20 bits minor
@@ -148,15 +152,16 @@ class _Window:
             self._at = len(self._chunk)
 
 
-def read(chunks: Iterable[bytes], *, end_required: bool = False) -> Iterator[tuple[Entry, Body]]:
+def read(chunks: Iterable[bytes], *, end_required: bool = False, most: int = ENTRIES) -> Iterator[tuple[Entry, Body]]:
     """Yield each entry of a tar stream with its content, in order.
 
     Names are the effective ones, extensions applied, otherwise as spelled; numbers are checked, times exact, sparse
-    files expanded. The stream is read to its end. Raises LayerError for what is malformed or ambiguous,
-    TruncatedError for a stream that ends inside an entry, and, with `end_required`, for one without the two zero
-    blocks that end an archive.
+    files expanded. The stream is read to its end. Raises LayerError for what is malformed or ambiguous and for more
+    than `most` entries, TruncatedError for a stream that ends inside an entry, and, with `end_required`, for one
+    without the two zero blocks that end an archive.
     """
     window = _Window(chunks)
+    left = most
     while True:
         start = window.offset
         try:
@@ -166,6 +171,9 @@ def read(chunks: Iterable[bytes], *, end_required: bool = False) -> Iterator[tup
             member = _member(window, block)
         except LayerError as error:
             raise LayerError(error.message, offset=start, path=error.path) from None
+        left -= 1
+        if left < 0:
+            raise LayerError(f"more than {most} entries", offset=start)
         if member:
             yield member
         window.leave()
@@ -174,7 +182,9 @@ def read(chunks: Iterable[bytes], *, end_required: bool = False) -> Iterator[tup
     window.drain()
 
 
-def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tuple[Entry, int | None]]:
+def index(
+    chunks: Iterable[bytes], seek: Callable[[int], None], *, most: int = ENTRIES
+) -> Iterator[tuple[Entry, int | None]]:
     """Yield each entry of a tar file with the offset of its content, which is not read: `seek` moves `chunks` on.
 
     The offset is None for a sparse file, whose content is nowhere as it is.
@@ -182,8 +192,12 @@ def index(chunks: Iterable[bytes], seek: Callable[[int], None]) -> Iterator[tupl
     Raises what `read` raises, for a file without its end marker too.
     """
     window = _Window(chunks, seek)
+    left = most
     while len(block := _header(window)) == header.BLOCK and block != header.ZERO_BLOCK:
         member = _member(window, block)
+        left -= 1
+        if left < 0:
+            raise LayerError(f"more than {most} entries")
         if member:
             yield member[0], window.started if member[0].kind is Kind.FILE else window.offset
         window.leave()
@@ -262,7 +276,13 @@ class _Extension:
         # A global header would rename every entry after it; container hosts ignore its records.
         if (self.name is not None and b"path" in self.pax) or (self.link is not None and b"linkpath" in self.pax):
             raise LayerError("two extension headers name one entry")  # tools take the one or the other
+        if max(map(len, self._names())) > PATH_LIMIT:
+            raise LayerError(f"a name of more than {PATH_LIMIT} bytes")
         return True
+
+    def _names(self) -> Iterator[bytes]:
+        yield from (self.name or b"", self.link or b"")
+        yield from (self.pax.get(key, b"") for key in (b"path", b"linkpath", b"GNU.sparse.name"))
 
 
 _NONE = _Extension()

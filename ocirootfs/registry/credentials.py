@@ -107,7 +107,8 @@ class Keychain:
         """Yield what the places hold, by their names, in order."""
         text = self._environ.get("DOCKER_AUTH_CONFIG")
         if self._authfile is None and text:
-            yield "DOCKER_AUTH_CONFIG", _demanded(lambda: _parsed(text.encode(), "DOCKER_AUTH_CONFIG"))
+            raw = os.fsencode(text)
+            yield "DOCKER_AUTH_CONFIG", _demanded(lambda: _parsed(raw, "DOCKER_AUTH_CONFIG"))
         chosen = self._authfile or self._environ.get("REGISTRY_AUTH_FILE")
         if chosen:
             path = Path(chosen)

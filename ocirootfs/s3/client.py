@@ -226,6 +226,10 @@ def translated(url: S3Url, doing: str) -> Iterator[None]:
         raise _refusal(url, doing, error) from error
     except boto.BotoCoreError as error:
         raise _no_answer(url, doing, error) from error
+    except RecursionError:  # botocore asks whoever redirects it where to go, and is redirected
+        raise DestinationError(
+            f"cannot {doing} {url}: the store redirects in circles", hint="check --endpoint-url and --region"
+        ) from None
 
 
 _CHECKSUM_HINT = "a store that does not know boto3's checksums needs '--s3-checksums when-required'"

@@ -130,7 +130,8 @@ class FileDestination:
             with self._local_errors():
                 self._file = self._part.open("xb", buffering=0)
         except BaseException:  # a signal may have hit after the file was made
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # which may be refused as making it was
+                self._part.unlink()
             raise
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -32,12 +33,19 @@ class Interrupted(BaseException):
 
 
 def reserve_standard_streams() -> None:
-    """Make sure that descriptors 0 to 2 are taken: the next file opened would get a closed one, and our messages."""
+    """Make sure that descriptors 0 to 2 are taken: the next file opened would get a closed one, and our messages.
+
+    An archive that is written to a closed one is an error, as it would be without us; what is said there is not heard.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDONLY)  # the lowest free number, which is this one
+    # Python has None where a stream was closed, and then prints to standard output what is meant for standard error.
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, log_format: Format = "text") -> int:
@@ -48,13 +56,11 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
     try:
         with _signals_raise():
             command()
-            sys.stdout.flush()
+            _flush()
     except OcirootfsError as error:
         return _failed(error, str(error), error.hint, error.exit_code, debug=debug)
-    except BrokenPipeError:
-        # Whoever read our output has left, which is no news to anybody. Python would complain once more at its exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # whoever read our output has left, which is no news to anybody
+        _discard_output()
         return 128 + signal.SIGPIPE
     except Interrupted as error:
         status = 128 + error.number
@@ -69,6 +75,22 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
         text = f"internal error: {type(error).__name__}: {error}"
         return _failed(error, text, "this is a bug; --debug shows where", 1, debug=debug)
     return 0
+
+
+def _flush() -> None:
+    """Write what standard output holds; that it was closed from the beginning says that nobody wants it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard_output()
+        if error.errno != errno.EBADF:
+            raise
+
+
+def _discard_output() -> None:
+    """Let go of what could not be written, of which Python would complain once more at its exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _shortage(error: Exception) -> str | None:
@@ -114,6 +136,10 @@ def tell_block(text: str) -> None:
 
 def _failed(error: BaseException, text: str, hint: str | None, status: int, *, debug: bool) -> int:
     _LOG.error("%s", text, extra={"hint": hint, "status": status}, exc_info=error if debug else None)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
     return status
 
 

@@ -122,8 +122,9 @@ class FakeRegistry:
     """Serves what is `add`ed, in a context; `auth` is None, "basic" or "bearer" (with a token server of its own).
 
     `anonymous` gives tokens to everyone. `redirect` sends blobs to the CDN. `faults` may be added to at any time;
-    `requests` has all that came. `expires_in` is what tokens claim, `revoke` ends them. `before_blob` is called with
-    the digest before a blob is answered; `rate` limits each connection's blobs, bytes a second.
+    `requests` has all that came. `expires_in` is what tokens claim, `revoke` ends them. `before_any` is called before a
+    request is answered, `before_blob` with the digest before a blob is; `rate` limits each connection's blobs, bytes a
+    second.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class FakeRegistry:
         self.requests: list[Recorded] = []
         self.realm: str | None = None  # None: the token server's own
         self.challenge: list[str] | None = None  # None: as `auth` says
+        self.before_any: Callable[[], object] = lambda: None
         self.before_blob: Callable[[str], object] = lambda _: None
         self.rate: int | None = None
         self._manifests: dict[tuple[str, str], Stored] = {}
@@ -259,6 +261,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.fake._lock:
             self.fake.requests.append(found)
             self.fault = self._next_fault()
+        self.fake.before_any()
 
     def _shown(self) -> str:
         certificate: dict[str, Any] = getattr(self.connection, "getpeercert", dict)() or {}

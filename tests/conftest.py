@@ -8,10 +8,11 @@ import signal
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.catalogue import summary
 from tests.servers.moto import S3Endpoint, endpoint, moto_server
 
 if TYPE_CHECKING:
@@ -76,3 +77,14 @@ def real() -> Callable[[str], Path]:
         return Path(found)
 
     return find
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many of the attacks and of the faults that were thought of were held (see `catalogue`)."""
+    functions = {
+        state: {report.nodeid.partition("[")[0] for report in terminalreporter.stats.get(state, ())}
+        for state in ("passed", "failed", "error")
+    }
+    full = os.environ.get("OCIROOTFS_TABLES") == "1"
+    for line in summary(functions["passed"], functions["failed"] | functions["error"], full=full):
+        terminalreporter.write_line(line)

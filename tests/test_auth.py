@@ -214,6 +214,7 @@ REALMS = [  # registry, realm, and what becomes of it: refused, anonymous, or wi
     ("https://registry.corp.co.uk", "https://evil.co.uk/", "anonymous"),
     ("https://registry.example.com", "https://example.com.evil.com/", "anonymous"),
     ("https://203.0.113.5", "https://203.0.113.6/", "anonymous"),
+    ("https://203.0.113.5", "https://198.51.113.5/", "anonymous"),
     ("https://10.0.0.5", "https://10.0.0.6/token", "anonymous"),
     ("https://com", "https://com.com/", "anonymous"),
     ("https://registry.example.com", "http://registry.example.com/token", "refused"),

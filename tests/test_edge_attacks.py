@@ -359,6 +359,17 @@ def test_no_program_of_the_path_is_run(wrap: str, tmp_path: Path, out: Path) -> 
     assert not ran_file.exists()
 
 
+@pytest.mark.parametrize("link", ["blobs", "blobs/sha256"])
+def test_a_layout_below_a_link_is_not_read(link: str, tmp_path: Path, out: Path) -> None:
+    """A layout may come from anybody: a directory in it that leads elsewhere is none."""
+    layout = build([{"entries": [{"type": "file", "name": "a"}]}]).layout(tmp_path / "layout")
+    (layout / link).rename(tmp_path / "elsewhere")
+    (layout / link).symlink_to(tmp_path / "elsewhere")
+    ran = run_here("pack", f"oci:{layout}", "-o", str(out / "a.tgz"))
+    assert (ran.status, "is not in it" in ran.err or "does not have" in ran.err) == (6, True), ran.err
+    assert list(out.iterdir()) == []
+
+
 # Buckets
 
 REDIRECTS = {

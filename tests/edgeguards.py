@@ -1,0 +1,322 @@
+"""The checks on which safety rests outside the flattening core, and for each the tests that miss it when it is gone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Guard(NamedTuple):
+    """A check: `text`, which occurs once in the module, is replaced by what does not check; `tests` must fail then."""
+
+    name: str
+    module: str
+    text: str
+    replacement: str
+    tests: tuple[str, ...]
+
+
+GUARDS = [
+    # Who may see a credential
+    Guard(
+        "credentials are for the exact origin", "registry/transport",
+        "        own = Origin.of(url) == Origin.of(request.url)",
+        "        own = True",
+        ("test_edge_attacks.py::test_credentials_are_for_the_exact_origin[another port]",),
+    ),
+    Guard(
+        "an origin has a port", "registry/origin",
+        "        return cls(parts.scheme, host, port if port is not None else _DEFAULT_PORT[parts.scheme])",
+        "        return cls(parts.scheme, host, 443)",
+        ("test_origin.py::test_origins",),
+    ),
+    Guard(
+        "the token server is its registry's kin", "registry/auth",
+        "        if credentials and not self._trusts(realm, origin):",
+        "        if credentials and not realm:",
+        ("test_auth.py::test_realms",),
+    ),
+    Guard(
+        "two hosts under co.uk are strangers", "registry/auth",
+        "    return labels[-3:] if national else labels[-2:]",
+        "    return labels[-2:]",
+        ("test_auth.py::test_realms",),
+    ),
+    Guard(
+        "addresses have no siblings", "registry/auth",
+        "    if address(one) or address(other):",
+        "    if not one:",
+        ("test_auth.py::test_realms",),
+    ),
+    Guard(
+        "a token server has TLS", "registry/auth",
+        '    if there.scheme == "http" and origin.scheme != "http" and not within:',
+        "    if not within and not there:",
+        ("test_auth.py::test_realms",),
+    ),
+    Guard(
+        "a token server is not in this machine", "registry/auth",
+        "    if not origin.is_local and (there.is_local or (_is_private(there) and not _is_private(origin))):",
+        "    if not there:",
+        ("test_auth.py::test_realms",),
+    ),
+    Guard(
+        "only pull is asked for", "registry/auth",
+        '    scope = f"repository:{reference.repository}:pull"',
+        '    scope = challenge.parameters.get("scope", "")',
+        ("test_registry.py::test_only_pull_is_asked_for",),
+    ),
+    Guard(
+        "a challenge of a redirect's target is not answered", "registry/client",
+        "        if answer.status == 401 and not answer.redirected:",
+        "        if answer.status == 401:",
+        ("test_registry.py::test_a_challenge_of_a_redirects_target_is_not_answered",),
+    ),
+    Guard(
+        "a form with a secret is not redirected", "registry/transport",
+        "            if request.form is not None:",
+        "            if request.form == {}:",
+        ("test_registry.py::test_a_refresh_token_is_not_carried_along_a_redirect",),
+    ),
+    Guard(
+        "netrc is not read", "registry/transport",
+        "headers=headers, data=request.form, auth=_AsWritten())",
+        "headers=headers, data=request.form)",
+        ("test_registry.py::test_netrc_is_nobodys_business",),
+    ),
+    Guard(
+        "a token does not split a header", "registry/auth",
+        "    if not _VISIBLE.fullmatch(token):  # it would split the header",
+        "    if not token:",
+        ("test_auth.py::test_token_servers_that_refuse_or_make_no_sense",),
+    ),
+    Guard(
+        "a helper's name is a name", "registry/credhelper",
+        "    if not _NAME.fullmatch(name):",
+        "    if not name:",
+        ("test_credentials.py::test_names_of_helpers",),
+    ),
+    Guard(
+        "helpers are not looked for in relative directories", "registry/credhelper",
+        "entry for entry in path.split(os.pathsep) if entry.startswith(\"/\"))",
+        "entry for entry in path.split(os.pathsep))",
+        ("test_credentials.py::test_helpers_are_not_looked_for_in_relative_directories",),
+    ),
+    # Where a registry may lead
+    Guard(
+        "from https to http", "registry/origin",
+        '    if here.scheme == "https" and there.scheme == "http":',
+        "    if not here:",
+        ("test_origin.py::test_redirects_that_are_not_followed",),
+    ),
+    Guard(
+        "into this machine", "registry/origin",
+        "    if there.is_local and not here.is_local:",
+        "    if not there:",
+        ("test_origin.py::test_redirects_that_are_not_followed",),
+    ),
+    Guard(
+        "a name that leads into this machine", "registry/connections",
+        "    if is_local_address(peer):",
+        "    if not peer:",
+        ("test_registry_faults_auth.py::test_a_name_that_leads_into_this_machine_is_not_followed",),
+    ),
+    Guard(
+        "a user name in a URL", "registry/origin",
+        '    if "@" in parts.netloc:',
+        '    if "@@" in parts.netloc:',
+        ("test_edge_attacks.py::test_a_user_in_a_redirect_is_refused",),
+    ),
+    Guard(
+        "only http and https", "registry/origin",
+        "        if parts.scheme not in _DEFAULT_PORT:",
+        "        if not parts.scheme:",
+        ("test_origin.py::test_no_origin",),
+    ),
+    Guard(
+        "ten redirects", "registry/transport",
+        "        for _ in range(_HOPS + 1):",
+        "        for _ in range(_HOPS + 90):",
+        ("test_limits.py::test_redirects[11-False]",),
+    ),
+    Guard(
+        "foreign layers are asked for", "registry/client",
+        "        if not self._allow_foreign:",
+        "        if not hosts:",
+        ("test_blob_faults.py::test_38_foreign_layers_are_refused",),
+    ),
+    # What is believed
+    Guard(
+        "the bytes are those of the digest", "digest",
+        "    if actual != digest:",
+        "    if not digest:",
+        ("test_registry.py::test_altered_blobs",),
+    ),
+    Guard(
+        "a pinned manifest is that manifest", "registry/client",
+        "            if actual != pinned.digest:",
+        "            if not actual:",
+        ("test_registry.py::test_a_pinned_manifest_that_is_another",),
+    ),
+    Guard(
+        "a digest is hexadecimal", "digest",
+        "        if length is None or len(encoded) != length or not _HEX.fullmatch(encoded):",
+        "        if length is None or len(encoded) != length:",
+        ("test_edge_attacks.py::test_digests_that_are_paths_or_none[layers-path of the right length]",),
+    ),
+    Guard(
+        "a range is the one asked for", "registry/blob",
+        "        if not match or (int(match[1]), int(match[2])) != (position, size - 1) "
+        'or match[3] not in {"*", str(size)}:',
+        "        if not match:",
+        ("test_blob_faults.py::test_survived[9-another-start]",),
+    ),
+    Guard(
+        "no more of a blob than its size", "registry/blob",
+        "                if at > size:",
+        "                if at < 0:",
+        ("test_blob_faults.py::test_7_more_bytes_than_announced",),
+    ),
+    Guard(
+        "an answer has a largest size", "registry/transport",
+        "        if len(body) > limit:",
+        "        if len(body) < 0:",
+        ("test_transport.py::test_an_answer_that_is_too_large",),
+    ),
+    Guard(
+        "an image or an index", "manifest",
+        "    if image and index:",
+        "    if image is index is None:",
+        ("test_manifest.py::test_refused",),
+    ),
+    Guard(
+        "a document is what it is called", "manifest",
+        "        if _kind(claimed) not in {kind, None}:",
+        "        if not kind:",
+        ("test_manifest.py::test_refused_for_what_the_server_calls_it",),
+    ),
+    Guard(
+        "no name twice in one object", "strictjson",
+        "    if len(found) != len(pairs):",
+        "    if len(found) > len(pairs):",
+        ("test_strictjson.py::test_refused",),
+    ),
+    Guard(
+        "JSON has a depth", "strictjson",
+        "    for _ in range(DEPTH_LIMIT + 1):",
+        "    for _ in range(9999):",
+        ("test_strictjson.py::test_refused",),
+    ),
+    Guard(
+        "indexes have a depth", "registry/client",
+        "            elif depth == 0:",
+        "            elif depth == -50:",
+        ("test_edge_attacks.py::test_indexes_in_indexes",),
+    ),
+    # What is kept
+    Guard(
+        "a cached blob is hashed on its way out", "registry/cache",
+        "        if actual != descriptor.digest:",
+        "        if not actual:",
+        ("test_cache.py::test_a_damaged_blob_says_so_and_is_gone",),
+    ),
+    Guard(
+        "a planted link is not followed", "registry/cache",
+        "_READ = os.O_RDONLY | os.O_NOFOLLOW |",
+        "_READ = os.O_RDONLY |",
+        ("test_cache.py::test_what_is_no_whole_file_is_downloaded_anew",),
+    ),
+    Guard(
+        "a cache is for its owner", "registry/cache",
+        "        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)",
+        "        self._root.mkdir(mode=0o755, parents=True, exist_ok=True)",
+        ("test_cache.py::test_it_is_an_oci_layout_for_its_owner_alone",),
+    ),
+    Guard(
+        "a failure leaves no file", "packing",
+        "    except BaseException:\n        destination.abort()",
+        "    except BaseException:\n        str(destination)",
+        ("test_api.py::test_whatever_stops_it_aborts",),
+    ),
+    Guard(
+        "only a file is replaced", "destination",
+        "        if not stat.S_ISREG(mode):",
+        "        if not mode:",
+        ("test_destination.py::test_only_a_regular_file_is_replaced",),
+    ),
+    Guard(
+        "a symlink of a layout is not read", "archive/members",
+        "            if any(parent.is_symlink() for parent in path.parents[: name.count(\"/\")]):",
+        "            if not path.name:",
+        ("test_edge_attacks.py::test_a_layout_below_a_link_is_not_read",),
+    ),
+    Guard(
+        "a pipe has an end marker", "tar/reader",
+        "    if end_required and not block:",
+        "    if end_required and block:",
+        ("test_tar_reader.py::test_no_end_when_it_is_required",),
+    ),
+    # What it may take
+    Guard(
+        "a window of zstd has a size", "compression",
+        "    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)",
+        "    context = zstandard.ZstdDecompressor(max_window_size=2**31)",
+        ("test_limits.py::test_the_window_of_zstd[28]",),
+    ),
+    Guard(
+        "entries have a number", "tar/reader",
+        "        left -= 1\n        if left < 0:\n"
+        '            raise LayerError(f"more than {most} entries", offset=start)',
+        "        left -= 1",
+        ("test_limits.py::test_entries[stream]",),
+    ),
+    Guard(
+        "names have a length", "tar/reader",
+        "        if max(map(len, self._names())) > PATH_LIMIT:",
+        "        if not PATH_LIMIT:",
+        ("test_limits.py::test_the_length_of_names",),
+    ),
+    Guard(
+        "extension headers have a size", "tar/reader",
+        "        if not 0 <= size <= EXTENSION_LIMIT:",
+        "        if not 0 <= size:",
+        ("test_tar_reader.py::test_extension_headers_are_bounded_by_their_size_field",),
+    ),
+    Guard(
+        "extension headers have a number", "tar/reader",
+        "        if self._count > _EXTENSIONS:",
+        "        if not _EXTENSIONS:",
+        ("test_tar_reader.py::test_extension_headers_are_counted",),
+    ),
+    Guard(
+        "sparse files have a size", "tar/sparse",
+        "    if size < 0 or size > LIMIT:",
+        "    if size < 0:",
+        ("test_tar_reader.py::test_sparse_maps_that_lie",),
+    ),
+    Guard(
+        "layers expand to so much", "limits",
+        "            if self._left < 0:",
+        "            if not self.most:",
+        ("test_limits.py::test_what_layers_decompress_to",),
+    ),
+    Guard(
+        "an archive comes to so much", "limits",
+        "        if count > most:",
+        "        if not most:",
+        ("test_limits.py::test_what_the_archive_comes_to",),
+    ),
+    # What is shown
+    Guard(
+        "control characters are escaped", "errors",
+        "    if code < 0x20 or 0x7F <= code <= 0x9F:",
+        "    if code < 0x07:",
+        ("test_entry.py::test_the_error_names_the_entry_in_printable_words",
+         "test_edge_attacks.py::test_no_word_of_an_image_or_a_server_controls_a_terminal"),
+    ),
+    Guard(
+        "a URL is shown without its query", "registry/origin",
+        '    bare = re.split(r"[?#]", url, maxsplit=1)[0]',
+        "    bare = url",
+        ("test_origin.py::test_redacted",),
+    ),
+]  # fmt: skip

@@ -75,29 +75,40 @@ def _joined(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 
 def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
     member: Any = isal_zlib.decompressobj(31)
-    fresh = False  # after the end of a member, before the next one's first byte
+    fresh = False  # after the end of a member, before the next one's first bytes
+    held = b""  # the first of those two bytes that tell a member
     for chunk in chunks:
-        data = chunk
+        data, held = held + chunk, b""
         while data:
             if fresh:
                 data = data.lstrip(b"\0")
+                if data == _GZIP[:1]:
+                    held, data = data, b""
                 if not data:
                     break
-                if not _GZIP.startswith(data[:2]):
+                if not data.startswith(_GZIP):
                     log.warning("%s: what follows the end of the gzip stream is ignored", what)
                     yield from _ignored(chunks)
                     return
                 member, fresh = isal_zlib.decompressobj(31), False
-            try:
-                piece = member.decompress(data, PIECE)
-            except isal_zlib.error as error:  # type: ignore[misc]  # its stub has it as an instance
-                raise InputError(f"{what}: the gzip stream is corrupt ({error})") from None
+            piece = _inflated(member, data, what)
             if piece:
                 yield piece
             fresh = member.eof
             data = member.unused_data if fresh else member.unconsumed_tail
+    if held:
+        raise TruncatedError(f"{what}: the gzip stream is cut short")
     if not fresh:
         yield from _flushed(member, what)
+
+
+def _inflated(member: Any, data: bytes, what: str) -> bytes:
+    """Feed the decompressor; what it gives is bounded."""
+    try:
+        piece: bytes = member.decompress(data, PIECE)
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub has it as an instance
+        raise InputError(f"{what}: the gzip stream is corrupt ({error})") from None
+    return piece
 
 
 def _flushed(member: Any, what: str) -> Iterator[bytes]:

@@ -143,6 +143,16 @@ def test_garbage_after_gzip_that_begins_like_a_member() -> None:
     assert plain(CODECS["gzip"](TEXT) + b"\x1fgarbage") == TEXT
 
 
+@pytest.mark.parametrize("cut", range(1, 4))
+def test_garbage_after_gzip_that_begins_like_half_a_member(cut: int) -> None:
+    """Its first byte is that of a member: whether it comes alone makes no difference."""
+    packed = gzip.compress(b"x", mtime=0)
+    data = packed + b"\x1fno member"
+    assert b"".join(decompressed([data[: len(packed) + cut], data[len(packed) + cut :]], "it")) == b"x"
+    with pytest.raises(TruncatedError):
+        b"".join(decompressed([packed, b"\0", b"\x1f"], "it"))
+
+
 @pytest.mark.parametrize("codec", ["zstd", "xz", "bzip2"])
 def test_garbage_after_the_others_is_refused(codec: str) -> None:
     with pytest.raises(InputError, match=r"corrupt|cut short"):

@@ -8,6 +8,7 @@ base; each further layer is what one command changed, as the kernel's overlayfs 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -95,9 +96,15 @@ def layout(driver: str = "overlay", steps: Mapping[str, Sequence[str]] = STEPS) 
     key = hashlib.sha256(Path(__file__).read_bytes() + json.dumps(steps).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocirootfs-tests"
     place = cache / f"debian-{driver}-{key}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # not twice at a time
+        return _layout(place, driver, steps)
+
+
+def _layout(place: Path, driver: str, steps: Mapping[str, Sequence[str]]) -> Path:
     if not (place / "index.json").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as workshop:
+        with tempfile.TemporaryDirectory(prefix="building-", dir=place.parent) as workshop:
             made = build(Path(workshop), driver, steps)
             shutil.rmtree(place, ignore_errors=True)
             made.rename(place)  # all or nothing

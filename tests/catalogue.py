@@ -23,14 +23,16 @@ ATTACKS: Rows = {
     "documents without end": ("limits::answers", "transport::an_answer_that_is_too_large", "manifest::too_large"),
     "JSON that is deep, or has odd numbers": (
         "strictjson::refused", "manifest::anything_anywhere_is_a_manifest_or_an_input_error",
-        "attacks::sizes_that_are_none",
+        "edge_attacks::sizes_that_are_none",
     ),
-    "a size of exbibytes": ("attacks::a_size_of_exbibytes_takes_no_memory",),
+    "a size of exbibytes": ("edge_attacks::a_size_of_exbibytes_takes_no_memory",),
     "indexes in indexes, or of too many": (
-        "attacks::indexes_in_indexes", "attacks::an_index_of_too_many", "attacks::a_child_that_is_another",
+        "edge_attacks::indexes_in_indexes",
+        "edge_attacks::an_index_of_too_many",
+        "edge_attacks::a_child_that_is_another",
     ),
-    "digests that are paths": ("attacks::digests_that_are_paths_or_none",),
-    "references that lead elsewhere": ("attacks::references_that_lead_elsewhere", "reference::refused"),
+    "digests that are paths": ("edge_attacks::digests_that_are_paths_or_none",),
+    "references that lead elsewhere": ("edge_attacks::references_that_lead_elsewhere", "reference::refused"),
     "redirects to other schemes": ("origin::redirects_that_are_not_followed", "registry::redirects_to_nowhere"),
     "redirects into this machine": (
         "origin::redirects_that_are_not_followed", "auth::realms",
@@ -38,7 +40,7 @@ ATTACKS: Rows = {
     ),
     "redirects away from TLS": ("origin::redirects_that_are_not_followed",),
     "credentials to another origin": (
-        "attacks::credentials_are_for_the_exact_origin", "attacks::a_user_in_a_redirect_is_refused",
+        "edge_attacks::credentials_are_for_the_exact_origin", "edge_attacks::a_user_in_a_redirect_is_refused",
         "registry::a_password_is_not_carried_along_a_redirect", "registry::cookies_are_not_kept",
     ),
     "a challenge by a redirect's target": (
@@ -49,7 +51,7 @@ ATTACKS: Rows = {
         "auth::realms", "registry_faults_auth::a_foreign_token_server_must_be_trusted_by_name",
     ),
     "a token server that redirects": (
-        "attacks::redirects_of_a_token_server", "registry::a_refresh_token_is_not_carried_along_a_redirect",
+        "edge_attacks::redirects_of_a_token_server", "registry::a_refresh_token_is_not_carried_along_a_redirect",
     ),
     "a scope that is too wide": ("registry::only_pull_is_asked_for",),
     "layers that are elsewhere": (
@@ -60,8 +62,8 @@ ATTACKS: Rows = {
         "registry::a_lying_content_encoding", "registry_odd_images::a_blob_that_is_really_encoded_is_another",
     ),
     "ranges that were not asked for": ("blob_faults::survived", "registry::ranges_that_are_not_what_was_asked_for"),
-    "a byte now and then": ("blob_faults::a_trickle_is_a_stall", "attacks::servers_that_say_nothing"),
-    "answers that are no HTTP": ("attacks::answers_that_are_no_http", "transport::an_answer_that_is_no_http"),
+    "a byte now and then": ("blob_faults::a_trickle_is_a_stall", "edge_attacks::servers_that_say_nothing"),
+    "answers that are no HTTP": ("edge_attacks::answers_that_are_no_http", "transport::an_answer_that_is_no_http"),
     "certificates that are not good": ("tls::certificates_that_are_not_good", "tls::insecure_is_for_the_hosts_named"),
     "netrc, and proxies' passwords": ("registry::netrc_is_nobodys_business", "secrets::a_proxys_secret"),
     "credential helpers": (
@@ -73,38 +75,39 @@ ATTACKS: Rows = {
         "registry_odd_images::a_file_that_others_can_read_is_told_about",
     ),
     "secrets anywhere else": (
-        "secrets::a_registrys_secrets", "secrets::a_buckets_secrets", "attacks::what_a_url_holds_is_not_shown",
+        "secrets::a_registrys_secrets", "secrets::a_buckets_secrets", "edge_attacks::what_a_url_holds_is_not_shown",
     ),
     "passwords as arguments": (
-        "attacks::no_option_takes_a_password_alone", "secrets::a_password_among_the_arguments_is_in_no_message",
+        "edge_attacks::no_option_takes_a_password_alone", "secrets::a_password_among_the_arguments_is_in_no_message",
     ),
     "a cache that somebody planted": (
         "cache::what_is_no_whole_file_is_downloaded_anew", "cache::a_link_planted_for_a_partial_is_not_followed",
         "cache::a_damaged_blob_says_so_and_is_gone", "cache::it_is_an_oci_layout_for_its_owner_alone",
     ),
-    "a tag that moves": ("attacks::a_tag_that_moves_is_resolved_once",),
-    "links to further pages": ("attacks::a_link_to_a_next_page_is_nobodys_business",),
+    "a tag that moves": ("edge_attacks::a_tag_that_moves_is_resolved_once",),
+    "links to further pages": ("edge_attacks::a_link_to_a_next_page_is_nobodys_business",),
     "labels and names that are paths or commands": (
-        "naming::what_a_label_says_stays_in_its_place", "attacks::no_word_of_an_image_or_a_server_controls_a_terminal",
+        "naming::what_a_label_says_stays_in_its_place",
+        "edge_attacks::no_word_of_an_image_or_a_server_controls_a_terminal",
     ),
     "a destination that is a link, or no file": (
         "destination::only_a_regular_file_is_replaced", "destination::what_appeared_meanwhile_is_not_replaced_either",
     ),
     "a layout that leads out of itself": (
-        "members::a_directory_is_not_left", "attacks::a_layout_below_a_link_is_not_read",
+        "members::a_directory_is_not_left", "edge_attacks::a_layout_below_a_link_is_not_read",
     ),
-    "programs in the path": ("attacks::no_program_of_the_path_is_run",),
+    "programs in the path": ("edge_attacks::no_program_of_the_path_is_run",),
     # By a store
     "a bucket of somebody else": ("s3_options::every_request_names_the_owner_that_is_expected",),
     "keys and metadata that no store takes": (
         "s3url::what_is_no_url", "s3url::options_that_no_store_takes",
         "s3_options::metadata_is_ascii_whatever_the_image_is_called",
     ),
-    "a store that leads elsewhere": ("attacks::a_store_that_leads_elsewhere",),
+    "a store that leads elsewhere": ("edge_attacks::a_store_that_leads_elsewhere",),
     "a signed URL as a destination": (
-        "attacks::a_signed_url_is_no_destination_and_is_not_shown", "s3::no_secret_is_told",
+        "edge_attacks::a_signed_url_is_no_destination_and_is_not_shown", "s3::no_secret_is_told",
     ),
-    "a huge error of a store": ("attacks::a_huge_error_of_a_store",),
+    "a huge error of a store": ("edge_attacks::a_huge_error_of_a_store",),
     "an object for everybody": ("s3_options::what_is_said_of_the_object",),
 }  # fmt: skip
 
@@ -120,7 +123,7 @@ FAULTS: Rows = {
     ),
     "a signed URL that has expired": ("blob_faults::24_a_signed_url_that_has_expired",),
     "nobody listens, no such host": ("transport::nobody_listens", "registry_errors::what_is_said"),
-    "silence": ("blob_faults::3_a_stall_for_ever", "attacks::servers_that_say_nothing"),
+    "silence": ("blob_faults::3_a_stall_for_ever", "edge_attacks::servers_that_say_nothing"),
     "what is corrupt or cut": ("pipeline::rejected_vectors", "compression::a_cut_at_every_byte"),
     "clocks that disagree": ("faults::clocks_that_disagree", "s3::refusals_are_told_apart"),
     "a layer that is missing": ("registry::a_layer_that_is_missing",),

@@ -538,7 +538,7 @@ def test_bad_input(name: str, registry: FakeRegistry, here: Path) -> None:
     ran = run_here("pack", *arguments, stdin=stdin)
     usage, found, said = ran.err.rpartition("ocirootfs: error: ")
     assert found, ran.err
-    assert re.fullmatch("((usage|ocirootfs: warning): .+\n)?", usage)
+    assert re.fullmatch("((usage|ocirootfs: warning): .+\n)*", usage)
     error, _, hinted = said.partition("\n")
     assert (ran.status, ran.out) == (status, b""), ran.err
     assert text in error

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import logging
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,8 +112,10 @@ class _Queue:
             self._changed.notify_all()
         for interrupt in interrupts:
             interrupt()
+        end = time.monotonic() + _JOIN
         for thread in self._threads if self._started else ():
-            thread.join(_JOIN)  # one that is waiting for an answer ends by itself, when that comes or its timeout does
+            # One that is waiting for an answer ends by itself, when that comes or its timeout does.
+            thread.join(max(0.0, end - time.monotonic()))
         with self._changed:
             for ahead in self._ahead.values():
                 ahead.is_dropped = True

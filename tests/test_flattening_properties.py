@@ -84,7 +84,7 @@ def test_many_histories(share: int) -> None:
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_many_raw_stacks(share: int) -> None:
-    for number in range(share, HISTORIES // 2, SHARES):
+    for number in range(share, HISTORIES // 4, SHARES):
         stack = model.random_stack(random.Random(number).choice)
         if not passes(stack):
             smallest = shrunk(stack, lambda candidate: not passes(candidate))

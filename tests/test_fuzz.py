@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz import TARGETS, mutator
 from tests.fuzz.target import SlowError, Target, find, run, timed
 
-SECONDS = float(os.environ.get("OCIROOTFS_FUZZ", "3"))
+SECONDS = float(os.environ.get("OCIROOTFS_FUZZ", "1"))
 MOST = None if "OCIROOTFS_FUZZ" in os.environ else 3000
 
 

@@ -8,7 +8,7 @@ blocks, in order, are one deflate stream; an empty final block ends it. Around i
 time nor name (Concourse's S3 resource sniffs other file types in those fields; and the same image gives the same
 bytes), and the CRC and length of the whole. It is pigz's construction.
 
-One scale of levels spans two libraries: 1 and 2 are ISA-L's, the fastest there is; from 3 on they are zlib-ng's, up to
+One scale of levels spans two libraries: 1 and 2 are ISA-L's, the fastest; from 3 on they are zlib-ng's, up to
 the size of `gzip -9`. The bytes depend on the input, the level and the version of the library alone. zlib-ng writes the
 same bytes on every CPU; ISA-L does not (each family of CPUs takes another path), which is why it is not the default.
 
@@ -39,12 +39,12 @@ LEVELS = range(1, 10)
 """From the fastest to the smallest."""
 
 FAST_LEVEL = 1
-"""ISA-L's: an eighth larger than `gzip -6`, and ten times as fast or more; not the same bytes on every CPU."""
+"""ISA-L's: faster and larger than any level from 3 on, and not the same bytes on every CPU."""
 
 DEFAULT_LEVEL = 4
 """As large as `gzip -6` within a few percent, and several times as fast; `benchmarks/` measures both."""
 
-_ISAL = {1: 1, 2: 2}  # our levels, and its own; its third is larger than zlib-ng's, and hardly faster
+_ISAL = {1: 1, 2: 2}  # our levels, and its own
 _WINDOW = 1 << 15
 # RFC 1952: magic, deflate, no flags, no time, no extra flags, operating system unknown.
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"

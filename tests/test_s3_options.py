@@ -206,7 +206,52 @@ def test_a_store_without_if_none_match(data: bytes, faulty: State, caplog: pytes
     assert faulty.uploads == {}
 
 
+@both
+@pytest.mark.parametrize(("server", "warned"), [("AmazonS3", False), ("Ceph Object Gateway", True), ("", True)])
+def test_fail_says_where_it_may_not_be_atomic(
+    data: bytes, server: str, warned: bool, faulty: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty.server_header = server
+    store(S3Options(endpoint_url=faulty.url, part_size=5 * MIB, if_exists="fail"), data)
+    said = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert bool(said) == warned
+    assert not warned or "honours If-None-Match" in said[0].getMessage()
+
+
 # Time
+
+
+@both
+@pytest.mark.parametrize("hours", [-20, -0.5, 3])
+def test_a_clock_that_is_off_is_made_up_for(
+    data: bytes, hours: float, faulty: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty.ahead = hours * 3600
+    store(S3Options(endpoint_url=faulty.url, part_size=5 * MIB, if_exists="fail"), data)  # begins with a HEAD
+    assert faulty.objects["a.tgz"].body == data
+    (said,) = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
+    assert ("ahead of" if hours < 0 else "behind") in said
+    first, second, *rest = faulty.operations()
+    assert first == second, "what was refused is sent again"
+    assert len(rest) == (1 if data == SMALL else 5), "and all else is right at once"
+
+
+@pytest.mark.parametrize("days", [-40, 2])
+@pytest.mark.parametrize(("choice", "operation"), [("update", "PutObject"), ("fail", "HeadObject")])
+def test_a_clock_that_is_off_by_days_is_an_error(choice: Any, operation: str, days: int, faulty: State) -> None:
+    faulty.ahead = days * 86400
+    with pytest.raises(AuthError, match=r"RequestTimeTooSkewed|403") as caught:
+        store(S3Options(endpoint_url=faulty.url, if_exists=choice), SMALL)
+    assert f"clock is {'40 days ahead of' if days < 0 else '48 hours behind'} the store's" in str(caught.value.hint)
+    assert faulty.operations() == [operation]
+
+
+def test_a_clock_that_is_right_is_not_blamed_for_a_refusal(faulty: State, caplog: pytest.LogCaptureFixture) -> None:
+    faulty.fail("HeadObject", "AccessDenied", status=403)
+    with pytest.raises(AuthError):
+        store(S3Options(endpoint_url=faulty.url, if_exists="fail"), SMALL)
+    assert faulty.operations() == ["HeadObject"]
+    assert "clock" not in caplog.text
 
 
 @pytest.mark.parametrize("what", ["InternalError", "SlowDown", "reset"])

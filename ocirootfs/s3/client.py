@@ -31,6 +31,7 @@ from ocirootfs.errors import (
     UsageError,
     printable,
 )
+from ocirootfs.s3.skew import ALLOWED, Clock, offset, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,6 +60,7 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
     patience = _Patience(options.retry_for, monotonic)
     client.meta.events.register("before-call.s3", patience.begin)
     client.meta.events.register_first("needs-retry.s3", patience.judge)
+    Clock().attach(client.meta.events)
     return client
 
 
@@ -243,7 +245,7 @@ _KNOWN: Mapping[str, tuple[type[OcirootfsError], str | None]] = {
     "SignatureDoesNotMatch": (AuthError, "check AWS_SECRET_ACCESS_KEY"),
     "ExpiredToken": (AuthError, "the session has ended: get new credentials"),
     "InvalidToken": (AuthError, "check AWS_SESSION_TOKEN"),
-    "RequestTimeTooSkewed": (AuthError, "this machine's clock is off by more than 15 minutes: set it"),
+    "RequestTimeTooSkewed": (AuthError, "this machine's clock is off by more than 15 minutes: set it"),  # see _refusal
     "AuthorizationHeaderMalformed": (AuthError, "check --region"),
     "PermanentRedirect": (DestinationError, "the bucket is in another region: check --region"),
     "PreconditionFailed": (ExistsError, "the object exists, and replacing it was ruled out"),
@@ -268,6 +270,9 @@ def _refusal(url: S3Url, doing: str, error: boto.ClientError) -> OcirootfsError:
     kind, hint = _KNOWN.get(code) or (_by_status(status), None)
     if error.operation_name == "AssumeRole":
         doing, hint = f"assume the role to {doing}", "check --role-arn, its trust policy, and who asks for it"
+    ahead = offset(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+    if code in ("RequestTimeTooSkewed", "403") and ahead is not None and abs(ahead) > ALLOWED:
+        hint = f"{told(ahead)}, too far to make up for it: set it"
     said = ": ".join(filter(None, (printable(code, 60), printable(message.rstrip(". ")))))
     return kind(f"cannot {doing} {url}: {said or status}", hint=hint)
 

@@ -290,8 +290,12 @@ class _Upload:
             _log.warning("%s: this store has no If-None-Match, so another upload may be replaced unseen", self._url)
             self._condition = {}
             return publish()
-        if answer["ResponseMetadata"]["HTTPHeaders"].get("server") != "AmazonS3":
-            _log.info("%s: did not exist; whether it could appear meanwhile depends on If-None-Match", self._url)
+        if not _honours_conditions(answer["ResponseMetadata"]["HTTPHeaders"]):
+            _log.warning(
+                "%s: did not exist a moment before; only a store that honours If-None-Match (Ceph 16 does not) keeps"
+                " two uploads from replacing each other, and this one does not say whether it does",
+                self._url,
+            )
         return answer
 
     def _is_ours(self, found: S3Object, size: int, etag: str) -> bool:
@@ -332,6 +336,11 @@ class _Upload:
             printable(self._id or "(of unknown id)"),
             shlex.join(command),
         )
+
+
+def _honours_conditions(headers: Mapping[str, str]) -> bool:
+    """Tell, by an answer, a store known to honour If-None-Match on writes: Amazon's, and OpenStack's Swift."""
+    return headers.get("server") == "AmazonS3" or "x-openstack-request-id" in headers
 
 
 def _etag_md5(answer: Mapping[str, Any]) -> str | None:

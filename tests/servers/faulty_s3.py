@@ -11,8 +11,10 @@ import re
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -89,6 +91,8 @@ class State:
         self.faults: list[Fault] = []
         self.arrived: dict[str, threading.Event] = {}
         self.url = ""
+        self.server_header = ""
+        self.ahead = 0.0  # seconds that its clock is ahead of the machine's; refuses what is 15 minutes off
         self._count = 0
 
     def fail(self, operation: str, what: str, **more: Any) -> Fault:
@@ -124,6 +128,10 @@ class State:
         return f"id-{self._count}~a b"
 
 
+def _unix(amazon_date: str) -> float:
+    return datetime.strptime(amazon_date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     state: State
@@ -142,6 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() + self.server.state.ahead)
+
+    def version_string(self) -> str:
+        return self.server.state.server_header
 
     def do_PUT(self) -> None:
         self._serve("UploadPart" if "partNumber" in self._query() else "PutObject")
@@ -168,11 +182,16 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(operation, path.partition(f"/{BUCKET}/")[2], self._query(), headers)
         fault = self.server.state.take_fault(request)
         what = fault.what if fault else ""
+        signed = headers.get("x-amz-date")
+        skewed = signed is not None and abs(_unix(signed) - time.time() - self.server.state.ahead) > 900
         try:
             body = self._body(cut=what == "reset")
             if what == "altered":
                 body = StoredObject(b"x" * body.size, body.size, "0" * 32, {})
             self.server.state.event(operation).set()
+            if skewed:
+                self._error(403, "RequestTimeTooSkewed")
+                return
             if fault and what == "stall":
                 fault.released.wait(30)
             if fault and re.match("[A-Z]", what):
@@ -238,7 +257,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _error(self, status: int, code: str) -> None:
-        self._answer(status, f"<Error><Code>{code}</Code><Message>as scripted.</Message></Error>")
+        body = f"<Error><Code>{code}</Code><Message>as scripted.</Message></Error>"
+        self._answer(status, "" if self.command == "HEAD" else body)
 
     def _CreateMultipartUpload(self, request: Request, body: StoredObject, what: str) -> None:
         state = self.server.state

@@ -12,16 +12,20 @@ Nothing here prints; it logs to the logger `ocirootfs`. Errors are `OcirootfsErr
 
 from __future__ import annotations
 
-from ocirootfs.api import fetch, flatten, metadata, open, pack, unpack  # noqa: A004  # ocirootfs.open, as gzip.open
-from ocirootfs.bundle import Layout, Report
-from ocirootfs.entry import Entry, Kind
-from ocirootfs.errors import OcirootfsError
-from ocirootfs.image import Image, Layer
-from ocirootfs.packing import Packed
-from ocirootfs.platform import Platform
-from ocirootfs.reference import Reference
-from ocirootfs.s3.url import S3Options
-from ocirootfs.unpacking import Unpacked
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocirootfs.api import fetch, flatten, metadata, open, pack, unpack  # noqa: A004  # ocirootfs.open, as gzip.open
+    from ocirootfs.bundle import Layout, Report
+    from ocirootfs.entry import Entry, Kind
+    from ocirootfs.errors import OcirootfsError
+    from ocirootfs.image import Image, Layer
+    from ocirootfs.packing import Packed
+    from ocirootfs.platform import Platform
+    from ocirootfs.reference import Reference
+    from ocirootfs.s3.url import S3Options
+    from ocirootfs.unpacking import Unpacked
 
 __version__ = "0.1.0"
 
@@ -45,3 +49,31 @@ __all__ = [
     "pack",
     "unpack",
 ]
+
+_HOMES = {
+    "Entry": "entry",
+    "Image": "image",
+    "Kind": "entry",
+    "Layer": "image",
+    "Layout": "bundle",
+    "OcirootfsError": "errors",
+    "Packed": "packing",
+    "Platform": "platform",
+    "Reference": "reference",
+    "Report": "bundle",
+    "S3Options": "s3.url",
+    "Unpacked": "unpacking",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for (PEP 562): `ocirootfs --help` needs none of it, and would wait for all."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

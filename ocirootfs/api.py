@@ -9,7 +9,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
-from ocirootfs import fetching, flattening, packing, unpacking
+from ocirootfs import flattening, packing
 from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
 from ocirootfs.errors import UsageError
@@ -17,14 +17,13 @@ from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
 from ocirootfs.limits import EXPANDED
-from ocirootfs.metadata import metadata_json
+from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.s3.stamp import stamp
 from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
 from ocirootfs.spool import Spool
-from ocirootfs.treewriter import Attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -99,6 +98,8 @@ def fetch(
 
     What images share is downloaded and written once; `open(target, name=…)` finds each again. See `fetching.fetch`.
     """
+    from ocirootfs import fetching  # noqa: PLC0415  # as below
+
     several = [images] if isinstance(images, Image) else list(images)
     if not several:
         raise UsageError("no image to fetch")
@@ -166,6 +167,9 @@ def unpack(  # noqa: PLR0913  # options, by keyword
     `directory` may be there only if it is empty. `owners` None gives files to their owners as root and to the caller
     otherwise (`treewriter.Attributes` has more, and `xattrs` and `keep_empty`); devices to `keep` take root.
     """
+    from ocirootfs import unpacking  # noqa: PLC0415  # a fifth of what it takes to load what packs
+    from ocirootfs.treewriter import Attributes  # noqa: PLC0415  # as well
+
     has_owners = os.geteuid() == 0 if owners is None else owners
     return unpacking.unpack(
         image,

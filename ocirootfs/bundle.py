@@ -16,7 +16,7 @@ from ocirootfs.edits import Edits
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.exclude import excluder
 from ocirootfs.flattening import flatten
-from ocirootfs.metadata import companions, metadata_json
+from ocirootfs.metadatajson import companions, metadata_json
 from ocirootfs.tar import writer
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import logging
 import lzma
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import zstandard
 from isal import isal_zlib
 
 from ocirootfs.errors import InputError, TruncatedError
@@ -128,6 +127,8 @@ def _ignored(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    import zstandard  # noqa: PLC0415  # layers with zstd are rare, and loading it is a tenth of a small pack
+
     context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     frame = context.decompressobj()
     begun = False

@@ -31,7 +31,7 @@ _ENVIRONMENT = {
 def page() -> str:
     """Return the page, as man(7) has it; no date, so that it changes only with what it says."""
     words = parser()
-    verbs = _verbs(words)
+    verbs = {name: verb for name, verb in words.verbs().items() if isinstance(verb, Words)}
     lines = [
         f'.TH OCIROOTFS 1 "" "ocirootfs {__version__}" "User Commands"',
         ".SH NAME",
@@ -46,11 +46,6 @@ def page() -> str:
         *_sections(words.epilog or ""),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _verbs(words: Words) -> dict[str, Words]:
-    (verbs,) = (action for action in words._actions if isinstance(action, argparse._SubParsersAction))
-    return {name: found for name, found in verbs.choices.items() if isinstance(found, Words)}
 
 
 def _verb(name: str, words: Words) -> Iterator[str]:

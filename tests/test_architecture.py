@@ -17,7 +17,7 @@ RANKS = [
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
-        "metadata",
+        "metadatajson",
     ],
     ["image", "limits", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
     [
@@ -33,7 +33,7 @@ RANKS = [
     ["fetching", "packing", "unpacking", "listing"],
     ["api", ""],
     [
-        "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
+        "cli.streams", "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
         "cli.bucket", "cli.edits", "cli.result", "cli.fetch", "cli.pack", "cli.unpack",
         "cli.inspect", "cli.ls", "cli.completion", "cli", "__main__",
     ],

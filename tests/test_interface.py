@@ -210,6 +210,8 @@ try:
 except SystemExit:
     pass
 heavy = {"requests", "urllib3", "boto3", "botocore", "tqdm"}
+if sys.argv[1] in ("--help", "--version"):
+    heavy |= {"logging", "dataclasses", "json", "pathlib", "difflib", "ocirootfs.cli.pack", "ocirootfs.api"}
 sys.stderr.write(" ".join(sorted(heavy & set(sys.modules))))
 """
 

@@ -8,7 +8,7 @@ import pytest
 
 from ocirootfs.digest import Digest
 from ocirootfs.manifest import Config, parse_config
-from ocirootfs.metadata import companions, metadata_json
+from ocirootfs.metadatajson import companions, metadata_json
 from ocirootfs.reference import Reference
 
 

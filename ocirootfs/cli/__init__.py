@@ -1,16 +1,30 @@
-"""The command line: words in, one call of the library, an exit status out."""
+"""The command line: words in, one call of the library, an exit status out.
+
+A verb's module is loaded when that verb is asked for; `--help` and `--version` load none of them.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ocirootfs.cli import completion, console, fetch, inspect, ls, pack, unpack
-from ocirootfs.cli.options import version
+from ocirootfs import __version__
+from ocirootfs.cli import streams
 from ocirootfs.cli.words import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+VERBS = {
+    "fetch": "download images as one archive",
+    "pack": "flatten an image into an archive, in a file or a bucket",
+    "unpack": "flatten an image into a new directory",
+    "inspect": "print what is known of an image, as JSON",
+    "ls": "list the files of a flattened image, or print one",
+    "completion": "print what makes a shell complete commands",
+}
+"""The verbs, in the order of the help, and what they are for. The module of the name parses and runs the verb."""
 
 _EXAMPLES = """\
 examples:
@@ -25,28 +39,35 @@ exit status:
 """
 
 
-def parser() -> Words:
-    """Return the parser of the whole command line."""
+def parser(verbs: Iterable[str] = VERBS) -> Words:
+    """Return the parser of the whole command line, with the options of the `verbs` named alone."""
     words = Words(
         prog="ocirootfs",
         description="Turn a container image into the rootfs archive that Concourse CI tasks run in.",
         epilog=_EXAMPLES,
     )
-    words.add_argument("--version", action=version())
-    verbs = words.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb in (fetch, pack, unpack, inspect, ls, completion):
-        verb.add_to(verbs)
+    words.add_argument(
+        "--version", action="version", version=f"ocirootfs {__version__}", help="show the version and exit"
+    )
+    subparsers = words.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    loaded = set(verbs)
+    for verb, purpose in VERBS.items():
+        own = subparsers.add_parser(verb, help=purpose)
+        if verb in loaded:
+            import_module(f"ocirootfs.cli.{verb}").add_to(own)
     return words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. Errors become one line on standard error, and a hint."""
-    console.reserve_standard_streams()
-    words = parser()
-    if not (sys.argv[1:] if arguments is None else arguments):
-        console.say(words.format_help().rstrip("\n"))
+    streams.reserve()
+    asked = sys.argv[1:] if arguments is None else arguments
+    if not asked:
+        streams.say(parser(()).format_help().rstrip("\n"))
         return 2
-    chosen = words.parse_args(arguments)
+    chosen = parser(_needed(asked)).parse_args(asked)
+    from ocirootfs.cli import console  # noqa: PLC0415  # logging takes longer to load than --help to run
+
     return console.run(
         lambda: chosen.run(chosen),
         quiet=chosen.quiet,
@@ -54,3 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         debug=chosen.debug,
         log_format=chosen.log_format,
     )
+
+
+def _needed(asked: Sequence[str]) -> Iterable[str]:
+    """Return the verbs whose options matter to these words; completion completes all."""
+    verb = next((word for word in asked if word in VERBS), None)
+    return VERBS if verb == "completion" else {verb} if verb else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocirootfs import cli
 from ocirootfs.cli import options
 
 if TYPE_CHECKING:
@@ -39,17 +40,18 @@ class Verb:
     choices: tuple[str, ...]
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb, which completes the others that `verbs` has and will have."""
-    words = verbs.add_parser(
-        "completion",
-        help="print what makes a shell complete commands",
-        description="Print a script that makes a shell complete ocirootfs commands.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "Print a script that makes a shell complete ocirootfs commands."
+    words.epilog = _EXAMPLES
     words.add_argument("shell", metavar="SHELL", choices=tuple(SCRIPTS), help=", ".join(SCRIPTS))
     options.add_common(words)
-    words.set_defaults(run=lambda chosen: print(SCRIPTS[chosen.shell](verbs_of(verbs.choices)), end=""))
+    words.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the script."""
+    print(SCRIPTS[chosen.shell](verbs_of(cli.parser().verbs())), end="")
 
 
 def verbs_of(parsers: Mapping[str, argparse.ArgumentParser]) -> list[Verb]:

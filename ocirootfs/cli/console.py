@@ -32,22 +32,6 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def reserve_standard_streams() -> None:
-    """Make sure that descriptors 0 to 2 are taken: the next file opened would get a closed one, and our messages.
-
-    An archive that is written to a closed one is an error, as it would be without us; what is said there is not heard.
-    """
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDONLY)  # the lowest free number, which is this one
-    # Python has None where a stream was closed, and then prints to standard output what is meant for standard error.
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
-
-
 def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, log_format: Format = "text") -> int:
     """Run a command and return the exit status that says how it ended."""
     if isinstance(sys.stderr, io.TextIOWrapper):
@@ -100,13 +84,6 @@ def _shortage(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return "this machine, or a limit on this user, lets no more threads start"
     return None
-
-
-def say(line: str) -> None:
-    """Write one line to standard error, if there is anybody to read it."""
-    if sys.stderr is not None:  # print() would take standard output instead
-        with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
 
 
 def escaped(text: str | bytes) -> str:

@@ -25,14 +25,10 @@ examples:
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options."""
-    words = verbs.add_parser(
-        "fetch",
-        help="download an image, or several, as one archive",
-        description="Download images as one archive for ocirootfs pack, docker load, podman, skopeo.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "Download images as one archive for ocirootfs pack, docker load, podman, skopeo."
+    words.epilog = _EXAMPLES
     words.add_argument("images", metavar="IMAGE", nargs="+", help="a reference, such as ubuntu:17.04; or oci:DIR, …")
     words.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
     words.add_argument(

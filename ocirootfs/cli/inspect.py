@@ -34,14 +34,10 @@ examples:
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options."""
-    words = verbs.add_parser(
-        "inspect",
-        help="show what is known of an image",
-        description="Show what is known of an image, as JSON. No layer is downloaded.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "Show what is known of an image, as JSON. No layer is downloaded."
+    words.epilog = _EXAMPLES
     options.add_source(words)
     form = words.add_mutually_exclusive_group()
     form.add_argument("--field", choices=FIELDS, metavar="NAME", help="only this one; a text without quotes")

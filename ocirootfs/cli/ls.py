@@ -38,14 +38,10 @@ _LETTERS = {
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options."""
-    words = verbs.add_parser(
-        "ls",
-        help="list an image's files, or print one",
-        description="List the files of a flattened image, sorted by path; or print one.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "List the files of a flattened image, sorted by path; or print one."
+    words.epilog = _EXAMPLES
     options.add_source(words)
     words.add_argument("path", metavar="PATH", nargs="?", default="", help="list what is there and below")
     form = words.add_mutually_exclusive_group()

@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 _MOST_JOBS = 16  # connections that the transport keeps to one host
 
 
-def version() -> type[argparse.Action]:
-    """Return the action of --version."""
-
-    class Version(argparse.Action):
-        def __init__(self, option_strings: list[str], dest: str, **_: object) -> None:
-            super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
-
-        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-            print(f"ocirootfs {ocirootfs.__version__}")
-            parser.exit()
-
-    return Version
-
-
 def add_common(words: argparse.ArgumentParser) -> None:
     """Add what every verb has."""
     group = words.add_argument_group("messages")

@@ -49,14 +49,10 @@ examples:
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options."""
-    words = verbs.add_parser(
-        "pack",
-        help="flatten an image into an archive, in a file or a bucket",
-        description="Flatten an image into one archive: the whole of it, or nothing there.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "Flatten an image into one archive: the whole of it, or nothing there."
+    words.epilog = _EXAMPLES
     words.add_argument("source", metavar="SOURCE", nargs="?", default="-", help="see below")
     words.add_argument(
         "-o", "--output", metavar="DEST", help="FILE, DIR/, s3://BUCKET/KEY, s3://BUCKET/PREFIX/ or -; ./NAME-TAG.tgz"

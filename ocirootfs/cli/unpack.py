@@ -25,14 +25,10 @@ examples:
 """
 
 
-def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb and its options."""
-    words = verbs.add_parser(
-        "unpack",
-        help="flatten an image into a new directory",
-        description="Flatten an image into a new directory: the whole of it, or nothing there.",
-        epilog=_EXAMPLES,
-    )
+def add_to(words: argparse.ArgumentParser) -> None:
+    """Add what the verb says of itself, and its options."""
+    words.description = "Flatten an image into a new directory: the whole of it, or nothing there."
+    words.epilog = _EXAMPLES
     options.add_source(words)
     words.add_argument("directory", metavar="DIR", help="is made; may be there only if it is empty")
     words.add_argument(

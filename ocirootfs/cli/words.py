@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ocirootfs.cli import console
+from ocirootfs.cli import streams
 from ocirootfs.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 # What the same is called elsewhere: crane, skopeo, docker, podman, umoci, oras.
 _ELSEWHERE = {
@@ -74,13 +72,18 @@ class Words(argparse.ArgumentParser):
         ]
         return " ".join([self.prog, "[options]", *words])
 
+    def verbs(self) -> Mapping[str, argparse.ArgumentParser]:
+        """Return the parsers of the verbs, by name, in order."""
+        found = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+        return next((action.choices for action in found), {})
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and where to read more."""
         self._complain(message)
 
     def _complain(self, message: str, hint: str | None = None) -> NoReturn:
-        console.say(f"ocirootfs: error: {printable(message, 1000)}")
-        console.say(f"  hint: {printable(hint, 400) + '; ' if hint else ''}{self.prog} --help")
+        streams.say(f"ocirootfs: error: {printable(message, 1000)}")
+        streams.say(f"  hint: {printable(hint, 400) + '; ' if hint else ''}{self.prog} --help")
         sys.exit(2)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -135,6 +138,8 @@ def label(group: argparse._ArgumentGroup) -> str:
 
 
 def _names(group: argparse._ArgumentGroup) -> str:
+    import textwrap  # noqa: PLC0415  # --help and --version do without
+
     words = [action.option_strings[-1] for action in group._group_actions]  # noqa: SLF001
     indent = " " * 12
     return textwrap.fill(" ".join(words), 79, initial_indent=f"  {label(group):<10}", subsequent_indent=indent,
@@ -143,6 +148,8 @@ def _names(group: argparse._ArgumentGroup) -> str:
 
 def meant(word: str, known: Iterable[str]) -> str | None:
     """Ask `did you mean …?`, if there is anything among the `known` words that comes near."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only for who mistyped
+
     words = [each for each in known if len(each) > 2 or not each.startswith("-")]
     elsewhere = _ELSEWHERE.get(word)
     found = [elsewhere] if elsewhere in words else get_close_matches(word, words, n=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ocirootfs import strictjson
 from ocirootfs.errors import UsageError
 from ocirootfs.manifest import Index, candidates, parse_config, parse_manifest, parts
-from ocirootfs.metadata import metadata_json
+from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.reference import Reference
 from ocirootfs.registry.credentials import Keychain

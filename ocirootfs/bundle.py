@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PREFIX = b"rootfs/"
 _CAPABILITY = b"security.capability"
+_SMALL = 1 << 15  # bytes of a file that goes out in one piece with its header
 _HIGHEST_ID = 65534  # what a worker inside a user namespace of 65,536 ids can map
 
 
@@ -125,16 +126,18 @@ def _clamped(visible: Visible, latest: int) -> Visible:
 
 
 def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:
+    """Yield few and large pieces: each costs more than the copying of a small file."""
     header, padding = writer.gnu_header, writer.file_padding
-    rest = (
-        b""  # what fills the last block of the entry before goes out with the next header: pieces cost more than bytes
-    )
+    rest = b""  # what fills the last block of a large file goes out with the next header
     for entry, body in visible:
-        yield rest + header(entry, _PREFIX)
-        rest = b""
-        if entry.size:
+        front = rest + header(entry, _PREFIX)
+        rest = padding(entry.size)
+        if entry.size <= _SMALL:
+            yield b"".join((front, *body, rest))
+            rest = b""
+        else:
+            yield front
             yield from body
-            rest = padding(entry.size)
         report.entries += 1
         if entry.uid > _HIGHEST_ID or entry.gid > _HIGHEST_ID:
             report.high_ids.append(entry.path)

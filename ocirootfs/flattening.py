@@ -171,22 +171,27 @@ class _Stack:
         if entry.size:
             node.kept = self._spool.keep(body)
 
-    def _cover(self, path: bytes) -> Cover:
-        """Look up what the layers above have at a directory's path."""
-        node = self._above
-        components = path.split(b"/") if path else []
+    def _cover(self, path: bytes, above: Place | None) -> Cover:
+        """Look up what the layers above have at a directory's path; `above` is its parent, if that is known."""
+        if above is None or not above.prefix:
+            return self._covers(path.split(b"/") if path else [])
+        if self._excluded and self._excluded(path):
+            return COVERED
+        if not isinstance(above.cover, Directory):
+            return above.cover
+        return _within(above.cover, path[len(above.prefix) :])
+
+    def _covers(self, components: list[bytes]) -> Cover:
         if components and components[0].startswith(AUFS):
             return COVERED
         if self._excluded and any(self._excluded(parent) for parent in _parents(components)):
             return COVERED
+        cover: Cover = COVERED if self._above.opaque else self._above
         for component in components:
-            if node.opaque:
-                return COVERED
-            child = node.children.get(component)
-            if not isinstance(child, Directory):
-                return None if child is None else COVERED
-            node = child
-        return COVERED if node.opaque else node
+            if not isinstance(cover, Directory):
+                return cover
+            cover = _within(cover, component)
+        return cover
 
     def _name(self, inode: Inode, path: bytes) -> Visible:
         """Give an inode the visible name `path`: as a link to its leader, or as the leader itself."""
@@ -272,6 +277,14 @@ def _refusing(number: int) -> Callable[[Leaf], None]:
             raise Superseded(number)
 
     return dropped
+
+
+def _within(cover: Directory, name: bytes) -> Cover:
+    """Return what upper layers have at a directory `name` inside of what they have as a directory."""
+    child = cover.children.get(name)
+    if isinstance(child, Directory):
+        return COVERED if child.opaque else child
+    return None if child is None else COVERED
 
 
 def _uncovered(place: Place, path: bytes) -> bool:

@@ -154,11 +154,14 @@ class Deferred:
 class LayerTree:
     """The tree of one layer while its entries pass, in order, through `take`.
 
-    `cover` tells what upper layers have at a path; `dropped` hears of each name that a later entry of the layer
+    `cover` tells what upper layers have at a directory's path, given what they have at its parent if that is known;
+    `dropped` hears of each name that a later entry of the layer
     replaces or removes, `note` of what is odd.
     """
 
-    def __init__(self, cover: Callable[[bytes], Cover], dropped: Callable[[Leaf], None], note: Note) -> None:
+    def __init__(
+        self, cover: Callable[[bytes, Place | None], Cover], dropped: Callable[[Leaf], None], note: Note
+    ) -> None:
         self.root = Directory()
         self.whiteouts: list[bytes] = []
         self.opaques: list[bytes] = []
@@ -285,6 +288,15 @@ class LayerTree:
 
     def _place(self, head: bytes) -> Place:
         """Resolve the parent directory of an entry and make it if no entry has."""
+        above = self._places.get(head.rpartition(b"/")[0]) if head else None
+        if above is not None and not above.moved and len(head) < DEPTH:  # nearly all are one step below a known one
+            node = above.directory.children.get(head[len(above.prefix) :])
+            if isinstance(node, Directory):
+                place = self._places[head] = Place(head, node, self._cover(head, above), moved=False)
+                return place
+        return self._far_place(head)
+
+    def _far_place(self, head: bytes) -> Place:
         components = self.resolved(head.split(b"/") if head else [], follow_last=True)
         if len(components) > DEPTH:
             raise LayerError(f"a path of more than {DEPTH} components", path=head)
@@ -301,7 +313,7 @@ class LayerTree:
                     self._note(Oddity.WHITEOUT_DIRECTORY, b"/".join(components[:depth]))
             directory = node
         self._moved = self._moved or path != head
-        place = self._places[head] = Place(path, directory, self._cover(path), moved=path != head)
+        place = self._places[head] = Place(path, directory, self._cover(path, None), moved=path != head)
         return place
 
     def resolved(self, components: list[bytes], *, follow_last: bool = False) -> list[bytes]:
@@ -372,7 +384,7 @@ def superseded(entries: Iterable[Entry]) -> frozenset[int]:
     def dropped(leaf: Leaf) -> None:
         dead.add(leaf.ordinal)
 
-    tree = LayerTree(lambda _: COVERED, dropped, lambda *_: None)  # whoever reads the layer next will tell
+    tree = LayerTree(lambda *_: COVERED, dropped, lambda *_: None)  # whoever reads the layer next will tell
     for ordinal, entry in enumerate(entries):
         tree.take(ordinal, entry)
     return frozenset(dead)

@@ -309,7 +309,8 @@ def test_the_same_bytes_on_any_number_of_cores(threads: str, big_layout: str, he
 _AS_NOBODY = """\
 import encodings.idna, encodings.utf_8_sig, os, sys
 import tqdm, zlib_ng.zlib_ng, isal.isal_zlib, zstandard
-import ocirootfs.cli, ocirootfs.registry
+import ocirootfs.cli.console, ocirootfs.registry
+ocirootfs.cli.parser()
 os.setgroups([]); os.setresgid(54321, 54321, 54321); os.setresuid(54321, 54321, 54321)
 sys.exit(ocirootfs.cli.main(sys.argv[1:]))
 """

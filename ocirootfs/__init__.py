@@ -16,8 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocirootfs.api import fetch, flatten, metadata, open, pack, unpack  # noqa: A004  # ocirootfs.open, as gzip.open
+    from ocirootfs.api import check, fetch, flatten, metadata, open, pack, unpack  # noqa: A004  # ocirootfs.open, as gzip.open
     from ocirootfs.bundle import Layout, Report
+    from ocirootfs.checking import Checked
+    from ocirootfs.consumer.finding import Finding
     from ocirootfs.entry import Entry, Kind
     from ocirootfs.errors import OcirootfsError
     from ocirootfs.image import Image, Layer
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checked",
     "Entry",
+    "Finding",
     "Image",
     "Kind",
     "Layer",
@@ -42,6 +46,7 @@ __all__ = [
     "Report",
     "S3Options",
     "Unpacked",
+    "check",
     "fetch",
     "flatten",
     "metadata",
@@ -51,7 +56,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Checked": "checking",
     "Entry": "entry",
+    "Finding": "consumer.finding",
     "Image": "image",
     "Kind": "entry",
     "Layer": "image",

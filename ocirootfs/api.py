@@ -5,14 +5,16 @@ The edges are imported when they are used: a program that packs a local file loa
 
 from __future__ import annotations
 
+import io
 import os
-from contextlib import contextmanager, nullcontext
+import sys
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 from ocirootfs import flattening, packing
 from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
-from ocirootfs.errors import UsageError
+from ocirootfs.errors import LocalError, NotFoundError, UsageError, printable
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
@@ -26,11 +28,12 @@ from ocirootfs.source import Source, image_in, local_image
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     import requests
     from mypy_boto3_s3 import S3Client
 
+    from ocirootfs.checking import Checked
     from ocirootfs.destination import Stored
     from ocirootfs.flattening import Visible
     from ocirootfs.image import Progress
@@ -201,6 +204,72 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
 def metadata(image: Image) -> bytes:
     """Return the `metadata.json` that Concourse reads: env, user, entrypoint and cmd, as JSON."""
     return metadata_json(image.config)
+
+
+def check(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    regexp: str | None = None,
+    name: str | None = None,
+    s3_options: S3Options | None = None,
+    s3_client: S3Client | None = None,
+) -> Checked:
+    """Read an archive as Concourse will, and say what becomes of it (see `checking.check`).
+
+    `source` is a path, `s3://bucket/key`, an open binary file, or `-` for standard input; `name` is the key that it
+    will have, by default what it is called there. `regexp` is the S3 resource's, by which a version is looked for in
+    the key; a bare name is looked for where the resource itself puts files, in the regexp's own folder.
+    """
+    from ocirootfs import checking  # noqa: PLC0415  # as `unpack`
+    from ocirootfs.versions import KeyRegexp  # noqa: PLC0415  # as well
+
+    wanted = KeyRegexp.parse(regexp) if regexp is not None else None
+    key = None
+    if isinstance(source, str) and source.startswith("s3://"):
+        url = S3Url.parse(source)
+        key, chunks = url.key, _object(url, s3_options or S3Options(), s3_client)
+    elif isinstance(source, str | os.PathLike) and source != "-":
+        key = _put_by(regexp, os.path.basename(os.fspath(source)))  # noqa: PTH119  # a string
+        chunks = _file(os.fspath(source))
+    else:
+        chunks = _read(sys.stdin.buffer if isinstance(source, str | os.PathLike) else source)
+    if name is not None:
+        key = _put_by(regexp, name)
+    with closing(chunks):
+        return checking.check(chunks, key.rpartition("/")[2] if key else None, key=key, regexp=wanted)
+
+
+def _put_by(regexp: str | None, name: str) -> str:
+    """Return the key under which the resource puts a file (s3-resource, out/command.go); a whole key stays as it is."""
+    folder, slash, _ = (regexp or "").rpartition("/")
+    return name if "/" in name else folder + slash + name
+
+
+_CHUNK = 1 << 18  # bytes read at a time
+
+
+def _object(url: S3Url, options: S3Options, client: S3Client | None) -> Generator[bytes]:
+    from ocirootfs.s3.reading import content  # noqa: PLC0415  # boto3 takes longer to load than --help to run
+
+    return content(url, options, client)
+
+
+def _file(path: str) -> Generator[bytes]:
+    scheme, separator, _ = path.partition("://")
+    if separator and scheme.isalnum():  # a signed one perhaps, which is not to be shown
+        raise UsageError(f"this is a {scheme} URL, which no archive is read from", hint="a path, s3://BUCKET/KEY or -")
+    try:
+        with io.open(path, "rb") as file:  # noqa: UP020  # `open` is ours here
+            yield from _read(file)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no '{printable(path)}'") from None
+    except OSError as error:
+        raise LocalError(f"cannot read '{printable(path)}': {error.strerror}") from error
+
+
+def _read(file: BinaryIO) -> Generator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
 
 
 def destination_for(

@@ -17,25 +17,29 @@ RANKS = [
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
-        "metadatajson",
+        "metadatajson", "goregexp",
     ],
-    ["image", "limits", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming"],
+    [
+        "image", "limits", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming",
+        "consumer.finding", "consumer.sniff", "consumer.suffix", "consumer.stream", "consumer.dialect",
+        "consumer.user", "consumer.document", "consumer",
+    ],
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination", "opendirectories", "newdirectory", "treewriter",
-        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.client", "s3.destination", "s3",
+        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.client", "s3.reading", "s3.destination", "s3",
         "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
         "registry.certsd", "registry.trust", "registry.connections", "registry.transport", "registry.credhelper",
         "registry.ecr", "registry.credentials", "registry.challenge", "registry.auth",
         "registry.interrupt", "registry.pace", "registry.cache", "registry.family", "registry.blob", "registry.mirror",
         "registry.client", "registry",
     ],
-    ["fetching", "packing", "unpacking", "listing"],
+    ["fetching", "packing", "unpacking", "listing", "checking"],
     ["api", ""],
     [
         "cli.streams", "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
-        "cli.bucket", "cli.edits", "cli.result", "cli.fetch", "cli.pack", "cli.unpack",
-        "cli.inspect", "cli.ls", "cli.completion", "cli", "__main__",
+        "cli.bucket", "cli.edits", "cli.result", "cli.latest", "cli.fetch", "cli.pack", "cli.unpack",
+        "cli.inspect", "cli.ls", "cli.check", "cli.completion", "cli", "__main__",
     ],
 ]  # fmt: skip
 ORDER = {name: place for place, name in enumerate(name for rank in RANKS for name in rank)}
@@ -118,7 +122,8 @@ def test_what_is_never_imported(module: str) -> None:
 
 def test_public_names() -> None:
     assert set(ocirootfs.__all__) == {
-        "Entry", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed", "Platform", "Reference", "Report",
-        "S3Options", "Unpacked", "fetch", "flatten", "metadata", "open", "pack", "unpack",
+        "Checked", "Entry", "Finding", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed", "Platform",
+        "Reference", "Report", "S3Options", "Unpacked", "check", "fetch", "flatten", "metadata", "open", "pack",
+        "unpack",
     }  # fmt: skip
     assert all(hasattr(ocirootfs, name) for name in ocirootfs.__all__)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.servers.moto import S3Endpoint
 
-VERBS = ("fetch", "pack", "unpack", "inspect", "ls", "completion")
+VERBS = ("fetch", "pack", "unpack", "inspect", "ls", "check", "completion")
 GZIP = b"\x1f\x8b"
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "unpack": "flatten an image into a new directory",
     "inspect": "print what is known of an image, as JSON",
     "ls": "list the files of a flattened image, or print one",
+    "check": "say what Concourse will make of an archive",
     "completion": "print what makes a shell complete commands",
 }
 """The verbs, in the order of the help, and what they are for. The module of the name parses and runs the verb."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import UsageError, printable
@@ -25,10 +26,22 @@ _ACLS = (
 
 def add_to(words: argparse.ArgumentParser) -> None:
     """Add the options."""
-    _add_reaching(
-        words.add_argument_group("S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)")
+    group = words.add_argument_group(
+        "S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)"
     )
+    _add_reaching(group)
+    _add_uploading(group)
     _add_storing(words.add_argument_group("S3 object"))
+
+
+def add_reading_to(words: argparse.ArgumentParser) -> None:
+    """Add the options of what only reads."""
+    group = words.add_argument_group(
+        "S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)"
+    )
+    _add_reaching(group)
+    group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
+    group.add_argument("--insecure", action="store_true", help="do not verify TLS certificates")
 
 
 def _add_reaching(group: argparse._ArgumentGroup) -> None:
@@ -45,11 +58,14 @@ def _add_reaching(group: argparse._ArgumentGroup) -> None:
         default="auto",
         help="default: when-required as soon as an endpoint is given, because many stores refuse boto3's checksums",
     )
-    group.add_argument("--part-size", type=size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)")
-    group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
     group.add_argument(
         "--s3-retry-for", type=float, default=300, metavar="S", help="longest time to retry a request, seconds (300)"
     )
+
+
+def _add_uploading(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--part-size", type=size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)")
+    group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
 
 
 def _add_storing(group: argparse._ArgumentGroup) -> None:
@@ -74,8 +90,8 @@ def _add_pairs(group: argparse._ArgumentGroup, name: str, what: str) -> None:
     group.add_argument(name, metavar="KEY=VALUE", action="append", default=[], help=f"{what} (repeat)")
 
 
-def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
-    """Return how to reach the bucket that the options describe, and how to store an object there."""
+def reading_options(chosen: argparse.Namespace) -> S3Options:
+    """Return how to reach the bucket that the options describe."""
     return S3Options(
         endpoint_url=chosen.endpoint_url,
         region=chosen.region,
@@ -87,9 +103,16 @@ def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
         checksums=chosen.s3_checksums,
         ca_file=chosen.ca_file,
         insecure=chosen.insecure,
+        retry_for=chosen.s3_retry_for,
+    )
+
+
+def s3_options(chosen: argparse.Namespace, compress: str) -> S3Options:
+    """Return how to reach the bucket that the options describe, and how to store an object there."""
+    return replace(
+        reading_options(chosen),
         part_size=chosen.part_size,
         jobs=chosen.s3_jobs,
-        retry_for=chosen.s3_retry_for,
         content_type=chosen.content_type or ("application/gzip" if compress == "gzip" else "application/x-tar"),
         sse=chosen.sse,
         sse_kms_key_id=chosen.sse_kms_key_id,

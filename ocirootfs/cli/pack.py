@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import ocirootfs
 from ocirootfs import naming
 from ocirootfs.api import require_path
-from ocirootfs.cli import bucket, console, edits, options, result
+from ocirootfs.cli import bucket, console, edits, latest, options, result
 from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError
 from ocirootfs.exclude import excluder
@@ -22,6 +22,7 @@ from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
 from ocirootfs.s3.url import S3Url
 from ocirootfs.source import Source
+from ocirootfs.versions import KeyRegexp
 
 if TYPE_CHECKING:
     import argparse
@@ -59,6 +60,12 @@ def add_to(words: argparse.ArgumentParser) -> None:
     )
     words.add_argument(
         "--version-as", metavar="TEXT", default="{tag}", help="what {version} in DEST means, with fields; {tag}"
+    )
+    words.add_argument(
+        "--check-regexp",
+        metavar="RE",
+        help="of the S3 resource that reads the bucket: refuse a key in which it finds no version, warn if that is not "
+        "the latest",
     )
     words.add_argument("--json", action="store_true", help="print what was done as JSON, instead of where to")
     words.add_argument("--result", metavar="FILE", help="write what was done to a file, as JSON")
@@ -112,6 +119,8 @@ def run(chosen: argparse.Namespace) -> None:
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)
     place = _Place.of(chosen, layout)
+    if place.known is not None:
+        place.check_version(place.known)
     with (
         result.warnings_heard() as heard,
         result.kept_in(chosen.result) as keep,
@@ -119,6 +128,8 @@ def run(chosen: argparse.Namespace) -> None:
     ):
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
+        if place.known is None:
+            place.check_version(output)
         packed = _pack(image, output, layout, chosen, place)
         keep(_report(image, packed, place, names, chosen, heard))
 
@@ -162,6 +173,7 @@ class _Place:
     is_inside: bool
     compress: Compression
     s3: S3Options | None
+    regexp: KeyRegexp | None = None
 
     @classmethod
     def of(cls, chosen: argparse.Namespace, layout: ocirootfs.Layout) -> _Place:
@@ -176,7 +188,23 @@ class _Place:
             if chosen.if_exists is not None:
                 raise UsageError("--if-exists is for a bucket: a file is replaced as a whole")
         compress = compression_for("" if is_inside else text, layout, asked=chosen.compress)
-        return cls(text, is_inside, compress, bucket.s3_options(chosen, compress) if is_bucket else None)
+        if chosen.check_regexp is not None and not is_bucket:
+            raise UsageError("--check-regexp is for a bucket", hint="ocirootfs check FILE --regexp RE checks a file")
+        regexp = KeyRegexp.parse(chosen.check_regexp) if chosen.check_regexp is not None else None
+        return cls(text, is_inside, compress, bucket.s3_options(chosen, compress) if is_bucket else None, regexp)
+
+    @property
+    def known(self) -> str | None:
+        """The name, if it has no field that only the image could fill in."""
+        parts = naming.parse(self.text)
+        if self.is_inside or any(field is not None for _, field, _ in parts):
+            return None
+        return "".join(literal for literal, _, _ in parts)
+
+    def check_version(self, output: str) -> None:
+        """Have the version looked at that Concourse would find in a name, if that was asked for."""
+        if self.regexp is not None and self.s3 is not None:
+            latest.require(self.regexp, S3Url.parse(output), self.s3)
 
     def output(self, names: Naming, source: Source) -> str:
         """Return the name of the archive of the image that `names` knows."""

@@ -18,6 +18,7 @@ _ELSEWHERE = {
     "export": "pack", "flatten": "pack", "convert": "pack", "upload": "pack", "push": "pack", "build": "pack",
     "list": "ls", "tree": "ls", "cat": "ls", "files": "ls",
     "config": "inspect", "digest": "inspect", "manifest": "inspect", "stat": "inspect", "show": "inspect",
+    "verify": "check", "validate": "check", "lint": "check", "test": "check",
     "extract": "unpack", "mount": "unpack", "create": "unpack",
     "--arch": "--platform", "--override-arch": "--platform", "--tls-verify": "--insecure", "--no-tls": "--plain-http",
     "--cacert": "--ca-file", "--ca-bundle": "--ca-file", "--cert-dir": "--ca-file", "--file": "--output",

@@ -217,15 +217,15 @@ def head(client: S3Client, url: S3Url, options: S3Options) -> S3Object | None:
 
 
 @contextmanager
-def translated(url: S3Url, doing: str) -> Iterator[None]:
-    """Turn what botocore raises into our errors; `doing` is a verb for `url`.
+def translated(url: S3Url, doing: str, *, needs: str | None = None) -> Iterator[None]:
+    """Turn what botocore raises into our errors; `doing` is a verb for `url`, `needs` the permission that it takes.
 
     The text holds the store's code and message, never botocore's own text, which can hold a signed URL.
     """
     try:
         yield
     except boto.ClientError as error:
-        raise _refusal(url, doing, error) from error
+        raise _refusal(url, doing, error, needs) from error
     except boto.BotoCoreError as error:
         raise _no_answer(url, doing, error) from error
     except RecursionError:  # botocore asks whoever redirects it where to go, and is redirected
@@ -263,11 +263,13 @@ _KNOWN: Mapping[str, tuple[type[OcirootfsError], str | None]] = {
 }
 
 
-def _refusal(url: S3Url, doing: str, error: boto.ClientError) -> OcirootfsError:
+def _refusal(url: S3Url, doing: str, error: boto.ClientError, needs: str | None) -> OcirootfsError:
     answer = error.response.get("Error", {})
     code, message = str(answer.get("Code", "")), str(answer.get("Message", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind, hint = _KNOWN.get(code) or (_by_status(status), None)
+    if needs is not None and code == "AccessDenied":
+        hint = f"the credentials need {needs}"
     if error.operation_name == "AssumeRole":
         doing, hint = f"assume the role to {doing}", "check --role-arn, its trust policy, and who asks for it"
     ahead = offset(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
@@ -310,7 +312,7 @@ def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsEr
             f"cannot {doing} {url}: the store's certificate is not trusted: {printable(fault.verify_message)}",
             hint="--ca-file names the authority that signed it",
         )
-    if isinstance(error, boto.ConnectionError | boto.HTTPClientError):
+    if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TemporaryError(
             f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",
             hint="check --endpoint-url or AWS_ENDPOINT_URL_S3, its name in DNS, firewalls, and HTTPS_PROXY",

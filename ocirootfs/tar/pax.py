@@ -6,8 +6,12 @@ Source: POSIX.1-2017 pax, "pax Extended Header". Read as strictly as Go's archiv
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ocirootfs.errors import LayerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 XATTR = b"SCHILY.xattr."
 SPARSE = b"GNU.sparse."
@@ -25,9 +29,7 @@ def records(body: bytes) -> dict[bytes, bytes]:
     """
     found: dict[bytes, bytes] = {}
     segments: list[bytes] = []
-    position = 0
-    while position < len(body):
-        key, value, position = _record(body, position)
+    for key, value in each(body):
         if key in _REPEATED:
             segments.append(value)
         elif key in _USED or key.startswith((XATTR, SPARSE)):
@@ -35,6 +37,14 @@ def records(body: bytes) -> dict[bytes, bytes]:
     if segments:
         found.setdefault(b"GNU.sparse.map", b",".join(segments))
     return found
+
+
+def each(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all records of an extended header, as they stand."""
+    position = 0
+    while position < len(body):
+        key, value, position = _record(body, position)
+        yield key, value
 
 
 def _record(body: bytes, position: int) -> tuple[bytes, bytes, int]:

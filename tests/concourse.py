@@ -11,21 +11,22 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import s3resource
 from tests.pipelines import Data, flattened, problems, resolved
 from tests.s3resource import ResourceError
-from tests.worker import ContainerError, Image, command_of
+from tests.worker import Image, command_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tests.worker import Worker
 
 _SECONDS = 60
 _BUILD = "/tmp/build/0"
+_ANY_OWNER = "*"  # in a container everything would be its own root's, as git wants it
 _NO_RIGHTS = "-sys_admin,-mknod,-sys_ptrace,-sys_module,-net_admin,-dac_read_search"
 
 
@@ -42,6 +43,17 @@ class Site:
     digest_of: Callable[[Data], str]
     fetched: dict[str, Path] = field(default_factory=dict)
     """The worker's cache of versions."""
+
+    def get(self, resource: Data) -> Path:
+        """Have the S3 resource fetch a version, by default the newest, once."""
+        source, params = resource["source"], resource.get("params", {})
+        version = resource.get("version") or s3resource.latest(source)
+        key = json.dumps([source, params, version], sort_keys=True)
+        if key not in self.fetched:
+            place = self.worker.volume()
+            s3resource.get(self.worker, source, version, params, place)
+            self.fetched[key] = place
+        return self.fetched[key]
 
 
 class Pipeline:
@@ -96,17 +108,10 @@ class _Build:
     # Resources
 
     def _get(self, resource: Data, params: Data, version: Any = None) -> Path:
-        key = json.dumps([resource["source"], params, version], sort_keys=True)
         source = resource["source"]
         match resource["type"]:
             case "s3":
-                version = version or s3resource.latest(source)
-                key = json.dumps([source, params, version], sort_keys=True)
-                if key not in self._site.fetched:
-                    place = self._worker.volume()
-                    s3resource.get(self._worker, source, version, params, place)
-                    self._site.fetched[key] = place
-                return self._site.fetched[key]
+                return self._site.get({"source": source, "params": params, "version": version})
             case "registry-image":
                 return self._get_from_registry(source, params)
             case "git":
@@ -127,7 +132,7 @@ class _Build:
 
     def _cloned(self, source: Data) -> Path:
         place = self._worker.volume()
-        _run("git", "clone", "--quiet", f"--branch={source['branch']}", source["uri"], str(place))
+        _git("clone", "--quiet", f"--branch={source['branch']}", source["uri"], str(place))
         self._worker.give(place)
         return place
 
@@ -159,7 +164,7 @@ class _Build:
                 s3resource.put(source, {"file": pattern}, (everything / top).resolve())
             case "git":
                 folder = str(everything / params["repository"])
-                _run("git", "-C", folder, "push", "--quiet", source["uri"], f"HEAD:refs/heads/{source['branch']}")
+                _git("-C", folder, "push", "--quiet", source["uri"], f"HEAD:refs/heads/{source['branch']}")
 
     def _loaded(self, step: Data) -> Any:
         name, _, path = step["file"].partition("/")
@@ -176,16 +181,19 @@ class _Build:
     def _task(self, step: Data) -> str:
         config = step["config"]
         params = {key: _text(value) for key, value in {**config.get("params", {}), **step.get("params", {})}.items()}
-        outputs = {each["name"]: self._worker.volume() for each in config.get("outputs", ())}
-        mounts = {each["name"]: self._artifacts[each["name"]] for each in config.get("inputs", ())} | outputs
+        place = self._worker.volume()
+        outputs = {each["name"]: place / each["name"] for each in config.get("outputs", ())}
+        for output in outputs.values():
+            output.mkdir()
+            self._worker.give(output)
+        inputs = {each["name"]: self._artifacts[each["name"]] for each in config.get("inputs", ())}
         asked = config.get("image_resource", {})
-        if "image" in step:
-            said = self._in_container(Image(self._artifacts[step["image"]]), config["run"], params, mounts)
-        elif asked["type"] == "registry-image":
-            said = self._on_this_machine(config["run"], params, mounts)
+        if asked.get("type") == "registry-image":
+            said = self._on_this_machine(config["run"], params, inputs, place)
         else:
-            image = Image(self._get(asked, asked.get("params", {}), asked.get("version")))
-            said = self._in_container(image, config["run"], params, mounts)
+            name = step.get("image")
+            files = self._artifacts[name] if name else self._get(asked, asked.get("params", {}), asked.get("version"))
+            said = self._in_container(Image(files), config["run"], params, inputs | outputs)
         self._artifacts |= outputs
         return said
 
@@ -195,12 +203,10 @@ class _Build:
         command = command_of(image, run)
         return self._worker.run(image, command, params=params, mounts=where, cwd=cwd, user=run.get("user"))
 
-    def _on_this_machine(self, run: Data, params: Mapping[str, str], mounts: Mapping[str, Path]) -> str:
-        place = self._worker.volume()
-        for name, target in mounts.items():
+    def _on_this_machine(self, run: Data, params: Mapping[str, str], inputs: Mapping[str, Path], place: Path) -> str:
+        for name, target in inputs.items():
             (place / name).symlink_to(target)
-        # In a container all of this would be its own root's; git looks.
-        (place / ".gitconfig").write_text("[safe]\ndirectory = *\n")
+        (place / ".gitconfig").write_text(f"[safe]\ndirectory = {_ANY_OWNER}\n")
         path = f"{self._site.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return _run(
             *("setpriv", f"--bounding-set={_NO_RIGHTS}", "--inh-caps=-all", "--"),
@@ -211,11 +217,18 @@ class _Build:
 
 
 def _run(*words: str, **options: Any) -> str:
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False, **options)
-    out, err = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False, **options
+    )
+    out: str = done.stdout.decode(errors="replace")
+    err: str = done.stderr.decode(errors="replace")
     if done.returncode:
         raise TaskError(f"{words}: exit status {done.returncode}: {out[-1000:]}{err[-2000:]}")
     return out + err
+
+
+def _git(*words: str) -> None:
+    _run("git", "-c", f"safe.directory={_ANY_OWNER}", *words)
 
 
 def _text(value: object) -> str:

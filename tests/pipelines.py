@@ -256,7 +256,7 @@ SECRETS = {
 
 
 def _typed(needed: Mapping[str, Shape], may: Mapping[str, Shape], own: Sequence[str]) -> Shape:
-    """Return the shape of what has a `type`, a `source`, and perhaps `params` of a get; `own` are a pipeline's types."""
+    """Return the shape of what has a `type`, a `source`, perhaps a get's `params`; `own` are the pipeline's types."""
 
     def shape(value: Any, where: str) -> Iterator[str]:
         kind = value.get("type") if isinstance(value, dict) else None
@@ -459,7 +459,7 @@ def _references(pipeline: Data) -> Iterator[str]:
         for step in flattened(job["plan"]):
             where = f"{job['name']}/{next(step[kind] for kind in _KINDS if kind in step)}"
             yield from (f"{where}: {why}" for why in _missing(step, available, resources, pipeline))
-            used |= {step.get("resource", step[kind]) for kind in ("get", "put") if kind in step}
+            used |= {name for name in [_resource_of(step)] if name}
             available |= _provided(step)
     for name in set(resources) - used:
         yield f"resource '{name}' is not used"
@@ -476,27 +476,32 @@ def flattened(plan: Sequence[Data]) -> Iterator[Data]:
 
 
 def _missing(step: Data, available: set[str], resources: Sequence[str], pipeline: Data) -> Iterator[str]:
-    if name := step.get("get") or step.get("put"):
-        if step.get("resource", name) not in resources:
-            yield f"there is no resource '{step.get('resource', name)}'"
+    if name := _resource_of(step):
+        if name not in resources:
+            yield f"there is no resource '{name}'"
         for passed in step.get("passed", ()):
-            if passed not in {job["name"] for job in pipeline["jobs"] if _touches(job, step.get("resource", name))}:
+            if passed not in {job["name"] for job in pipeline["jobs"] if _touches(job, name)}:
                 yield f"no job '{passed}' has that resource"
     needed = list(step["inputs"]) if isinstance(step.get("inputs"), list) else []
     if "load_var" in step:
         needed.append(step["file"].partition("/")[0])
-    if "task" in step and "config" in step:
-        config = step["config"]
+    if "task" in step:
+        config = step.get("config", {})
         needed += [each["name"] for each in config.get("inputs", ()) if not each.get("optional")]
-        images = [step["image"]] if "image" in step else []
-        needed += images
-        if not images and not {"image_resource", "rootfs_uri"} & config.keys():
+        needed += [step["image"]] if "image" in step else []
+        if "config" in step and "image" not in step and not {"image_resource", "rootfs_uri"} & config.keys():
             yield "it has no image"
     yield from (f"nothing gives '{name}'" for name in needed if name not in available)
 
 
+def _resource_of(step: Data) -> str | None:
+    """Return the resource that a get or a put is of."""
+    found: str | None = step.get("get", step.get("put"))
+    return step.get("resource", found) if found else None
+
+
 def _touches(job: Data, resource: str) -> bool:
-    return any(step.get("resource", step.get("get", step.get("put"))) == resource for step in flattened(job["plan"]))
+    return any(_resource_of(step) == resource for step in flattened(job["plan"]))
 
 
 def _provided(step: Data) -> set[str]:

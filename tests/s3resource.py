@@ -1,7 +1,7 @@
 """What Concourse's S3 resource does, told by its source and by measurements of it, and with nothing of the package.
 
-`check` lists a bucket and orders what matches; `get` downloads, sniffs, and has `gunzip` and `tar` do the rest, those of
-a `Worker`, in its user namespace.
+`check` lists a bucket and orders what matches; `get` downloads, sniffs, and has a `Worker`'s `gunzip` and `tar` do the
+rest, in its user namespace.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import functools
 import re
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
 
@@ -78,7 +78,7 @@ def _compared_components(mine: list[int | str], yours: list[int | str]) -> int:
         one, other = (each[place] if place < len(each) else 0 for each in (mine, yours))
         ours, theirs = ((isinstance(part, str), part) for part in (one, other))
         if ours != theirs:
-            return -1 if ours < theirs else 1  # type: ignore[operator]  # words are compared with words only
+            return -1 if ours < theirs else 1  # words are compared with words only
     return 0
 
 
@@ -99,7 +99,7 @@ def version_in(key: str, regexp: str) -> str | None:
 @contextmanager
 def client(source: Mapping[str, Any]) -> Iterator[S3Client]:
     """Open a connection as a resource's source describes it."""
-    style = "path" if source.get("endpoint") and source.get("use_path_style") else "virtual"
+    style: Literal["path", "virtual"] = "path" if source.get("endpoint") and source.get("use_path_style") else "virtual"
     made = boto3.client(
         "s3",
         endpoint_url=source.get("endpoint"),
@@ -123,8 +123,8 @@ def check(source: Mapping[str, Any]) -> list[dict[str, str]]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=source["bucket"], Prefix="".join(plain))
         keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
     versions = {key: version for key in keys if (version := version_in(key, source["regexp"])) is not None}
-    ordered = sorted(versions, key=functools.cmp_to_key(lambda a, b: compared(versions[a], versions[b])))
-    return [{"path": key} for key in ordered]
+    by_version = functools.cmp_to_key(compared)
+    return [{"path": key} for key in sorted(versions, key=lambda key: by_version(versions[key]))]
 
 
 def latest(source: Mapping[str, Any]) -> dict[str, str]:

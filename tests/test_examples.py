@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import random
 import re
 from typing import Any
 
 import pytest
 
-from tests import pipelines
+from tests import pipelines, s3resource
 from tests.pipelines import EXAMPLES, Data, exposed, problems, read, resolved, variables
 
 ROOT = EXAMPLES.parent.parent
@@ -43,9 +46,22 @@ BAD = {
     "no image": ("image: image\n    config", "config", "it has no image"),
     "an image that is not there yet": ("image: image\n    config", "image: other\n    config", "nothing gives 'other'"),
     "a resource that is not there": ("- get: image", "- get: other", "there is no resource 'other'"),
-    "a resource that nobody uses": ("- get: image", "- get: image\n    resource: other", "resource 'image' is not used"),
+    "a resource that nobody uses": ("- get: image", "- get: image\n    resource: other", "'image' is not used"),
     "a type that is not there": ("type: s3", "type: s4", "there is no resource type 's4'"),
 }  # fmt: skip
+
+ORDERS = [
+    "16.10 16.04 17.10 17.04 18.10 18.04",
+    "1000 0998 0999",
+    "2024.10.01 2024.01.05 2024.09.30",
+    "v10.0 v9.0",
+    "3.9 3.10 3.18",
+    "1.2.3-20240101 1.2.3 1.2.3+20240101 1.2.3.20240101",
+    "1.0 2.0 latest",
+    "17.04-amd64 17.04 17.04_amd64",
+    "jammy-20240101 jammy-20240212 noble-20240101",
+]
+"""Oldest first, as the resource's own library was seen to sort them."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,6 +95,41 @@ def test_the_yaml_in_the_readme(block: str) -> None:
     document = read(block)
     assert list(exposed(document)) == []
     assert problems(document) == []
+
+
+@pytest.mark.parametrize("versions", ORDERS)
+def test_the_order_of_versions(versions: str) -> None:
+    ordered = versions.split()
+    key = functools.cmp_to_key(s3resource.compared)
+    assert sorted(random.Random(1).sample(ordered, len(ordered)), key=key) == ordered
+    assert all(s3resource.compared(one, other) < 0 for one, other in itertools.pairwise(ordered))
+
+
+@pytest.mark.parametrize("same", ["1 1.0 1.0.0", "1-0 1.0-0.0"])
+def test_versions_that_are_the_same(same: str) -> None:
+    one, *others = same.split()
+    assert [s3resource.compared(one, other) for other in others] == [0] * len(others)
+
+
+@pytest.mark.parametrize("version", ["", "1.0.0-sha256:abc", "1..2", "1.2.", "3.0.0~rc", "1 2", "9" * 20, "1+a+b"])
+def test_what_is_no_version(version: str) -> None:
+    with pytest.raises(s3resource.ResourceError):
+        s3resource.compared(version, "1")
+
+
+@pytest.mark.parametrize(
+    ("key", "regexp", "version"),
+    [
+        ("a/a-1.tgz", r"a/a-(.*)\.tgz", "1"),
+        ("a/a-1.tgz.sha256", r"a/a-(.*)\.tgz", None),
+        ("a/a-b/c.tgz", r"a/a-(.*)\.tgz", None),
+        ("a/a-1-abc.tar", r"a/a-(.*)-(.*)\.tar", "1"),
+        ("a/abc-1.tar", r"a/(.*)-(?P<version>.*)\.tar", "1"),
+        ("b/a-1.tgz", r"a/a-(.*)\.tgz", None),
+    ],
+)
+def test_the_version_in_a_key(key: str, regexp: str, version: str | None) -> None:
+    assert s3resource.version_in(key, regexp) == version
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -128,16 +128,19 @@ def pack(  # noqa: PLR0913  # options, by keyword
     """Flatten an image into one archive at `target`: the whole of it, or nothing there (see `packing.pack`).
 
     A bucket is spoken to through `s3_client` if one is given, else through one that is made as `s3_options` say. By
-    default an object that holds this image with these options stays as it is (`Packed.skipped`).
+    default an object that holds this image with these options stays as it is (`Packed.skipped`). What is around a
+    resource type's files is not compressed.
     """
     layout = layout or Layout()
+    if layout.kind == "resource-type":
+        compress = "none"
     options = s3_options or S3Options()
     destination = destination_for(
         target,
         packing.default_name(image, compress),
         s3_options=options,
         s3_client=s3_client,
-        s3_stamp=_stamp(image, packing.fingerprint(image, layout, compress, level, _kept(options))),
+        s3_stamp=stamped(image, layout, compress, level, options),
     )
     return packing.pack(
         image,
@@ -314,13 +317,14 @@ def _kept(options: S3Options) -> dict[str, str]:
     return options.headers() | {f"x-amz-meta-{name}": value for name, value in options.metadata.items()}
 
 
-def _stamp(image: Image, fingerprint: str) -> dict[str, str]:
+def stamped(image: Image, layout: Layout, compress: Compression, level: int, options: S3Options) -> Mapping[str, str]:
+    """Return what the metadata of an object will say of the image that it is made of, and how."""
     from ocirootfs import __version__  # noqa: PLC0415  # it imports this module
 
     return stamp(
         image=image.reference,
         digest=image.digest,
         platform=image.config.platform,
-        options=fingerprint,
+        options=packing.fingerprint(image, layout, compress, level, _kept(options)),
         version=__version__,
     )

@@ -4,7 +4,7 @@
 first bytes of the tar, and some names look like other file types), the files beside it, then the image below `rootfs/`.
 It has no device nodes (they cannot be made in a user namespace, and GNU tar then fails the whole get) and nothing below
 the top-level `dev`, where the container gets its own. `rootfs` is the files alone, at the top, with everything that tar
-can say of them.
+can say of them. `resource-type` is what `concourse` has of the files, at the top; `resourcetype` wraps it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ocirootfs.entry import Entry, Kind
 from ocirootfs.exclude import excluder
 from ocirootfs.flattening import flatten
 from ocirootfs.metadatajson import companions, metadata_json
+from ocirootfs.resourcetype import ResourceType
 from ocirootfs.tar import writer
 
 if TYPE_CHECKING:
@@ -37,16 +38,18 @@ _HIGHEST_ID = 65534  # what a worker inside a user namespace of 65,536 ids can m
 class Layout:
     """What an archive looks like.
 
-    `devices` None means what the layout is used with: dropped for `concourse`, kept for `rootfs`. `exclude` holds glob
-    patterns anchored at the image's root (`exclude.excluder`). `edits` change what `concourse` says of the image. No
-    entry is younger than `latest`, in seconds since 1970 (SOURCE_DATE_EPOCH of reproducible-builds.org).
+    `devices` None means what the layout is used with: kept for `rootfs`, dropped else. `exclude` holds glob patterns
+    anchored at the image's root (`exclude.excluder`). `edits` change what `concourse` says of the image, `resource` is
+    what `resource-type` does. No entry is younger than `latest`, in seconds since 1970 (SOURCE_DATE_EPOCH of
+    reproducible-builds.org).
     """
 
-    kind: Literal["concourse", "rootfs"] = "concourse"
+    kind: Literal["concourse", "rootfs", "resource-type"] = "concourse"
     exclude: tuple[str, ...] = ()
     devices: Literal["drop", "keep"] | None = None
     edits: Edits = field(default_factory=Edits)
     latest: int | None = None
+    resource: ResourceType = field(default_factory=ResourceType)
 
     @property
     def keeps_devices(self) -> bool:
@@ -79,7 +82,9 @@ def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: 
             yield writer.gnu_header(entry)
             yield content
             yield writer.file_padding(entry.size)
-        yield from _concourse(visible, report)
+        yield from _concourse(visible, report, _PREFIX)
+    elif layout.kind == "resource-type":
+        yield from _concourse(_without_root(visible), report, b"")
     else:
         yield from _rootfs(visible, report)
     yield writer.END
@@ -87,7 +92,7 @@ def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: 
 
 def shown(image: Image, layout: Layout, spool: Spool, report: Report, careful: Container[int]) -> Visible:
     """Yield what a layout has of an image's files, in the order of `flatten`; what it leaves out goes to the report."""
-    exclude = layout.exclude + (("dev/*",) if layout.kind == "concourse" else ())
+    exclude = layout.exclude + (("dev/*",) if layout.kind != "rootfs" else ())
     visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
     if not layout.keeps_devices:
         visible = _without_devices(visible, report)
@@ -125,12 +130,17 @@ def _clamped(visible: Visible, latest: int) -> Visible:
         yield (entry._replace(mtime=latest) if entry.mtime > latest else entry), body
 
 
-def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:
+def _without_root(visible: Visible) -> Visible:
+    """Drop the root: a `./` entry would set mode and owner of whatever directory it is unpacked into."""
+    return (member for member in visible if member[0].path)
+
+
+def _concourse(visible: Visible, report: Report, prefix: bytes) -> Iterator[Piece]:
     """Yield few and large pieces: each costs more than the copying of a small file."""
     header, padding = writer.gnu_header, writer.file_padding
     rest = b""  # what fills the last block of a large file goes out with the next header
     for entry, body in visible:
-        front = rest + header(entry, _PREFIX)
+        front = rest + header(entry, prefix)
         rest = padding(entry.size)
         if entry.size <= _SMALL:
             yield b"".join((front, *body, rest))
@@ -147,9 +157,7 @@ def _concourse(visible: Visible, report: Report) -> Iterator[Piece]:
 
 
 def _rootfs(visible: Visible, report: Report) -> Iterator[Piece]:
-    for entry, body in visible:
-        if not entry.path:  # a `./` entry would set mode and owner of whatever directory it is unpacked into
-            continue
+    for entry, body in _without_root(visible):
         report.entries += 1
         yield writer.pax_header(entry)
         if entry.size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from ocirootfs.bundle import Layout, Report, bundle
 from ocirootfs.cores import cores
@@ -17,6 +17,7 @@ from ocirootfs.image import watched
 from ocirootfs.limits import EXPANDED, bounded, bounded_archive
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
+from ocirootfs.resourcetype import archive
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Compression: TypeAlias = Literal["gzip", "none"]
 
 _FORMAT = 1  # of the archives: raised when the same image and options give others, so that these are made anew
 _BLOCK = 1 << 19  # bytes handed to a destination at a time when nothing compresses them
+_INNER_MEMORY = 8 << 20  # bytes of an archive in an archive that are not worth a file
 _GZIP_SUFFIXES = (".tgz", ".tar.gz")
 # What Concourse's S3 resource recognises by content is gzip, bzip2, zip and tar; a name that says otherwise misleads.
 _OTHER_SUFFIXES = (".zst", ".xz", ".bz2", ".zip", ".tbz2", ".txz", ".tzst")
@@ -85,6 +87,10 @@ def pack(  # noqa: PLR0913  # options, by keyword
             if progress is not None:
                 source = watched(source, progress)
             encode = _encoder(compress, level, threads or cores(), max_expanded)
+            if layout.kind == "resource-type":
+                inner = _encoder("gzip", level, threads or cores(), max_expanded)
+                outer = _encoder("none", level, 1, max_expanded)
+                encode = _wrapped(layout.resource.document(image), inner, outer, tmpdir)
             report = _write(source, destination, layout, hidden, encode)
         return Packed(destination.commit(), image.digest, report)
     except BaseException:
@@ -104,7 +110,13 @@ def readable_twice(image: Image, spool: Spool, tmpdir: str | None) -> Image:
     return image if image.again == "free" else replayable(image, spool, tmpdir, readings=2)
 
 
-_Encoder: TypeAlias = "Callable[[Iterable[Piece], Destination], None]"
+_Encoder: TypeAlias = "Callable[[Iterable[Piece], _Sink], None]"
+
+
+class _Sink(Protocol):
+    """What takes an archive's bytes; the caller may reuse them afterwards."""
+
+    def write(self, data: bytes, /) -> None: ...
 
 
 def _write(image: Image, destination: Destination, layout: Layout, spool: Spool, encode: _Encoder) -> Report:
@@ -126,19 +138,37 @@ def _write(image: Image, destination: Destination, layout: Layout, spool: Spool,
 def _encoder(compress: Compression, level: int, threads: int, most: int) -> _Encoder:
     """Return what turns tar pieces, `most` bytes of them, into the bytes of the archive."""
 
-    def gzipped(pieces: Iterable[Piece], destination: Destination) -> None:
+    def gzipped(pieces: Iterable[Piece], destination: _Sink) -> None:
         with GzipWriter(destination.write, level=level, threads=threads) as writer:
             for piece in bounded_archive(pieces, most):
                 writer.write(piece)
             writer.close()
 
-    def plain(pieces: Iterable[Piece], destination: Destination) -> None:
+    def plain(pieces: Iterable[Piece], destination: _Sink) -> None:
         _plain(bounded_archive(pieces, most), destination)
 
     return gzipped if compress == "gzip" else plain
 
 
-def _plain(pieces: Iterable[Piece], destination: Destination) -> None:
+def _wrapped(document: bytes, inner: _Encoder, outer: _Encoder, tmpdir: str | None) -> _Encoder:
+    """Return what turns the pieces of a resource type's files into its archive."""
+
+    def wrapped(pieces: Iterable[Piece], destination: _Sink) -> None:
+        with Spool(tmpdir, memory=_INNER_MEMORY) as rootfs:
+            inner(pieces, _SpoolSink(rootfs))
+            outer(archive(document, rootfs), destination)
+
+    return wrapped
+
+
+class _SpoolSink:
+    """Writes into a spool."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.write = spool.append
+
+
+def _plain(pieces: Iterable[Piece], destination: _Sink) -> None:
     """Write the pieces as they are, many at a time."""
     waiting: list[Piece] = []
     size = 0
@@ -157,10 +187,15 @@ def fingerprint(image: Image, layout: Layout, compress: Compression, level: int,
     That includes the image's name, which the archive holds. `stored` is how the archive is kept where it goes.
     """
     name = [image.reference.familiar, image.reference.tag] if image.reference else None
-    compression = [compress, level] if compress == "gzip" else [compress]
+    compression = [compress, level] if "gzip" in (compress, _inner(layout)) else [compress]
     # repr() has every field of the layout, those to come included.
     facts = json.dumps([_FORMAT, name, repr(layout), compression, sorted(stored.items())])
     return Digest.of(facts.encode()).hex[:16]
+
+
+def _inner(layout: Layout) -> Compression:
+    """Return how an archive inside the archive is compressed, if there is one."""
+    return "gzip" if layout.kind == "resource-type" else "none"
 
 
 def compression_for(name: str, layout: Layout, *, asked: Compression | None = None) -> Compression:
@@ -172,6 +207,10 @@ def compression_for(name: str, layout: Layout, *, asked: Compression | None = No
     if name.endswith(_OTHER_SUFFIXES):
         raise UsageError(
             f"'{name}' has the suffix of a format that is not written", hint="name it .tgz, .tar.gz or .tar"
+        )
+    if layout.kind == "resource-type" and (asked == "gzip" or name.endswith(_GZIP_SUFFIXES)):
+        raise UsageError(
+            "a resource type's files are compressed already, and the tar around them is not", hint="name it .tar"
         )
     implied: Compression = "gzip" if name.endswith(_GZIP_SUFFIXES) or layout.kind == "concourse" else "none"
     if name.endswith(".tar"):

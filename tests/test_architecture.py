@@ -13,32 +13,35 @@ PACKAGE = Path(ocirootfs.__file__).parent
 
 # DESIGN.md draws these ranks. A module imports from lower ranks and, inside its own, only from those before it.
 RANKS = [
-    ["errors", "strictjson", "platform", "digest", "reference", "manifest", "entry", "oddity"],
+    ["errors", "strictjson", "strictyaml", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
         "metadatajson", "goregexp",
     ],
     [
-        "image", "limits", "layertree", "flattening", "bundle", "replay", "prefetch", "versions", "naming",
+        "image", "limits", "layertree", "flattening", "resourcetype", "bundle", "replay", "prefetch", "sharedlayers",
+        "versions", "naming",
         "consumer.finding", "consumer.sniff", "consumer.suffix", "consumer.stream", "consumer.dialect",
         "consumer.user", "consumer.document", "consumer",
     ],
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination", "opendirectories", "newdirectory", "treewriter",
-        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.client", "s3.reading", "s3.destination", "s3",
+        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.client", "s3.reading", "s3.destination",
+        "s3.leftovers", "s3",
         "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
         "registry.certsd", "registry.trust", "registry.connections", "registry.transport", "registry.credhelper",
         "registry.ecr", "registry.credentials", "registry.challenge", "registry.auth",
         "registry.interrupt", "registry.pace", "registry.cache", "registry.family", "registry.blob", "registry.mirror",
         "registry.client", "registry",
     ],
-    ["fetching", "packing", "unpacking", "listing", "checking"],
-    ["api", ""],
+    ["fetching", "packing", "unpacking", "listing", "checking", "imagelist"],
+    ["api", "mirroring", ""],
     [
         "cli.streams", "cli.messages", "cli.console", "cli.words", "cli.progress", "cli.options",
         "cli.bucket", "cli.edits", "cli.result", "cli.latest", "cli.fetch", "cli.pack", "cli.unpack",
+        "cli.pipeline", "cli.mirror",
         "cli.inspect", "cli.ls", "cli.check", "cli.completion", "cli", "__main__",
     ],
 ]  # fmt: skip
@@ -51,6 +54,7 @@ SOLE = {
     "boto3": {"registry.ecr", "s3.client"},
     "botocore": {"registry.ecr", "s3.client", "s3.skew"},
     "tqdm": {"cli.progress"},
+    "yaml": {"strictyaml"},
     "zstandard": {"compression"},
     "isal": {"compression", "gzip"},
     "zlib_ng": {"gzip"},

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.servers.moto import S3Endpoint
 
-VERBS = ("fetch", "pack", "unpack", "inspect", "ls", "check", "completion")
+VERBS = ("fetch", "pack", "unpack", "mirror", "inspect", "ls", "check", "completion")
 GZIP = b"\x1f\x8b"
 
 
@@ -209,7 +209,7 @@ try:
     ocirootfs.cli.main(sys.argv[1:])
 except SystemExit:
     pass
-heavy = {"requests", "urllib3", "boto3", "botocore", "tqdm"}
+heavy = {"requests", "urllib3", "boto3", "botocore", "tqdm", "yaml"}
 if sys.argv[1] in ("--help", "--version"):
     heavy |= {"logging", "dataclasses", "json", "pathlib", "difflib", "ocirootfs.cli.pack", "ocirootfs.api"}
 sys.stderr.write(" ".join(sorted(heavy & set(sys.modules))))

@@ -484,3 +484,30 @@ def test_pack_reads_what_podman_saves(
     options = ("--layout", "rootfs", "-o", "-")
     saved = run("pack", *options, stdin=(tmp_path / "saved.tar").read_bytes())
     assert saved.ok.out == run("pack", images["synthetic"], *options).ok.out
+
+
+# A list of images
+
+
+def test_mirror_keeps_a_bucket_as_a_list_says(images: dict[str, str], bucket: S3Endpoint, tmp_path: Path) -> None:
+    def mirror(names: list[str], *words: str) -> Any:
+        listed = {
+            "defaults": {"to": f"s3://{bucket.bucket}/m/{{name}}-{{tag}}.tgz"},
+            "images": [images[n] for n in names],
+        }
+        (tmp_path / "images.yml").write_text(json.dumps(listed))  # JSON is YAML
+        ran = run("mirror", str(tmp_path / "images.yml"), "--json", "-q", "--endpoint-url", bucket.endpoint, *words)
+        return json.loads(ran.ok.out)
+
+    names = ["zones", "synthetic", "zstd"]
+    assert mirror(names)["packed"] == 3
+    assert {key: bucket.body(key) for key in sorted(bucket.keys())} == {
+        f"m/{name}-1.tgz": run("pack", images[name], "-o", "-").out for name in names
+    }
+    for key in ("m/zones-1.tgz", "m/other.tgz"):
+        bucket.client.create_multipart_upload(Bucket=bucket.bucket, Key=key)
+    bucket.client.put_object(Bucket=bucket.bucket, Key="m/notes", Body=b"a person's")
+    assert mirror(names, "--sweep", "1")["swept"] == 0
+    assert mirror(names[:2], "--sweep", "0", "--prune")["pruned"] == [f"s3://{bucket.bucket}/m/zstd-1.tgz"]
+    assert bucket.keys() == ["m/notes", "m/synthetic-1.tgz", "m/zones-1.tgz"]
+    assert bucket.uploads() == ["m/other.tgz"]

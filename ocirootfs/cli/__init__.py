@@ -20,6 +20,7 @@ VERBS = {
     "fetch": "download images as one archive",
     "pack": "flatten an image into an archive, in a file or a bucket",
     "unpack": "flatten an image into a new directory",
+    "mirror": "make a bucket hold a list of images",
     "inspect": "print what is known of an image, as JSON",
     "ls": "list the files of a flattened image, or print one",
     "check": "say what Concourse will make of an archive",

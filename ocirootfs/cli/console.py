@@ -25,11 +25,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal asked us to stop. Not an Exception, so that only what cleans up catches it."""
+    """A signal asked us to stop. Not an Exception, so that only what cleans up catches it.
+
+    `left` says what there is of what was asked for.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+        self.left = "nothing was published"
 
 
 def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, log_format: Format = "text") -> int:
@@ -48,7 +52,7 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
         return 128 + signal.SIGPIPE
     except Interrupted as error:
         status = 128 + error.number
-        text = f"{signal.Signals(error.number).name}: stopped, and nothing was published"
+        text = f"{signal.Signals(error.number).name}: stopped, and {error.left}"
         _LOG.error("%s", text, extra={"is_plain": True, "status": status})
         return status
     except OSError as error:
@@ -99,6 +103,11 @@ def warn(text: str) -> None:
 def info(text: str) -> None:
     """Tell, with --verbose."""
     _LOG.info("%s", text)
+
+
+def fail(text: str, hint: str | None, status: int) -> None:
+    """Say that one of several things failed, and how it would have ended a command of its own."""
+    _LOG.error("%s", text, extra={"hint": hint, "status": status})
 
 
 def tell(text: str) -> None:

@@ -47,8 +47,8 @@ def edits_of(chosen: argparse.Namespace) -> Edits:
         found = replace(found, entrypoint=command(chosen.entrypoint, "--entrypoint"))
     if chosen.cmd is not None:
         found = replace(found, cmd=command(chosen.cmd, "--cmd"))
-    if found and chosen.layout == "rootfs":
-        raise UsageError("--layout rootfs has no metadata.json that could be changed")
+    if found and chosen.layout != "concourse":
+        raise UsageError(f"--layout {chosen.layout} has no metadata.json that could be changed")
     return found
 
 

@@ -55,8 +55,8 @@ def progress(chosen: argparse.Namespace) -> How:
     raise UsageError(f"OCIROOTFS_PROGRESS '{printable(asked, 40)}': there are {', '.join(HOWS)}")
 
 
-def add_registry(words: argparse.ArgumentParser) -> None:
-    """Add what concerns a registry."""
+def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "--jobs")) -> None:
+    """Add what concerns a registry; `jobs` is what the number of downloads at a time is called."""
     group = words.add_argument_group("registry")
     group.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: linux on this machine's architecture")
     group.add_argument(
@@ -96,8 +96,9 @@ def add_registry(words: argparse.ArgumentParser) -> None:
         help="longest wait that a registry may ask for (default: 60)",
     )
     group.add_argument(
-        "-j", "--jobs", type=_jobs, default=3, metavar="N", help="layers downloaded at a time (3); 1: nothing ahead"
-    )
+        *jobs, dest="jobs", type=jobs_count, default=3, metavar="N",
+        help="layers downloaded at a time (3); 1: nothing ahead",
+    )  # fmt: skip
     group.add_argument(
         "--cache-dir", metavar="DIR", help="keep blobs here (OCIROOTFS_CACHE_DIR); default: keep nothing"
     )
@@ -127,7 +128,7 @@ def several(
 ) -> Iterator[list[Image]]:
     """Open the images that SOURCEs and the options describe, with one client for all of them."""
     with ExitStack() as stack:
-        client = stack.enter_context(_registry(chosen)) if any(Source.parse(text).reference for text in texts) else None
+        client = stack.enter_context(registry(chosen)) if any(Source.parse(text).reference for text in texts) else None
         yield [
             stack.enter_context(
                 ocirootfs.open(
@@ -170,7 +171,8 @@ def add_tmpdir(words: argparse.ArgumentParser) -> None:
     words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
 
 
-def _registry(chosen: argparse.Namespace) -> Registry:
+def registry(chosen: argparse.Namespace) -> Registry:
+    """Return a client of registries as the options describe it."""
     # Only what talks to a registry pays for requests.
     from ocirootfs.registry import Registry, credentials  # noqa: PLC0415
     from ocirootfs.registry.mirror import Mirror  # noqa: PLC0415
@@ -214,8 +216,8 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     return Credentials(name, password, source="--creds")
 
 
-def _jobs(text: str) -> int:
-    """Read a number of downloads."""
+def jobs_count(text: str) -> int:
+    """Read how many things may be done at a time."""
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_JOBS:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to {_MOST_JOBS}")
     return int(text)

@@ -20,6 +20,7 @@ from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
 from ocirootfs.limits import EXPANDED
 from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
+from ocirootfs.resourcetype import ResourceType
 from ocirootfs.s3.url import S3Url
 from ocirootfs.source import Source
 from ocirootfs.versions import KeyRegexp
@@ -46,6 +47,7 @@ examples:
   ocirootfs pack ubuntu:17.04 -o 's3://images/{name}/{name}-{version}.tgz' \\
     --version-as '{tag}-{created:%Y%m%d}'
   ocirootfs pack app:1 --env LANG=C.UTF-8 --entrypoint '["/bin/app"]'
+  ocirootfs pack concourse/git-resource --layout resource-type -o git.tar
   ocirootfs pack alpine --layout rootfs -o - | mkfs.ext4 -d - alpine.ext4 256M
 """
 
@@ -71,9 +73,11 @@ def add_to(words: argparse.ArgumentParser) -> None:
     words.add_argument("--result", metavar="FILE", help="write what was done to a file, as JSON")
     words.add_argument(
         "--layout",
-        choices=("concourse", "rootfs"),
+        choices=("concourse", "rootfs", "resource-type"),
         default="concourse",
-        help="concourse: metadata.json and rootfs/ (default); rootfs: the files alone, at the top",
+        metavar="NAME",
+        help="concourse: metadata.json and rootfs/ (default); rootfs: the files alone, at the top; resource-type: of "
+        "a worker",
     )
     words.add_argument("--compress", choices=("gzip", "none"), help="default: as DEST's suffix says, else gzip")
     words.add_argument(
@@ -101,10 +105,31 @@ def add_to(words: argparse.ArgumentParser) -> None:
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
     edits.add_to(words)
+    _add_resource(words)
     options.add_registry(words)
     bucket.add_to(words)
     options.add_common(words)
     words.set_defaults(run=run)
+
+
+def _add_resource(words: argparse.ArgumentParser) -> None:
+    group = words.add_argument_group("resource type (what resource_metadata.json says, with --layout resource-type)")
+    group.add_argument("--resource-type", metavar="NAME", help="default: the image's name without -resource")
+    group.add_argument("--resource-version", metavar="TEXT", help="default: the image's version label, or its tag")
+    group.add_argument("--privileged", action="store_true", help="its containers run as the worker's root")
+    group.add_argument(
+        "--unique-version-history", action="store_true", help="resources of one source do not share their versions"
+    )
+
+
+def _resource(chosen: argparse.Namespace) -> ResourceType:
+    """Return what is said of a resource type; UsageError where there is none to say it of."""
+    resource = ResourceType(
+        chosen.resource_type, chosen.resource_version, chosen.privileged, chosen.unique_version_history
+    )
+    if chosen.layout != "resource-type" and resource != ResourceType():
+        raise UsageError(f"--layout {chosen.layout} is no resource type", hint="--layout resource-type")
+    return resource
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -114,7 +139,12 @@ def run(chosen: argparse.Namespace) -> None:
         source = source.called(chosen.image)
     _check_streams(chosen)
     layout = ocirootfs.Layout(
-        chosen.layout, tuple(chosen.exclude), chosen.devices, edits.edits_of(chosen), edits.latest_of(chosen)
+        chosen.layout,
+        tuple(chosen.exclude),
+        chosen.devices,
+        edits.edits_of(chosen),
+        edits.latest_of(chosen),
+        _resource(chosen),
     )
     # Mistakes are told before anything is downloaded.
     excluder(layout.exclude)

@@ -37,24 +37,25 @@ def bar(
     total = sum(layer.size for layer in layers)
     if quiet or how == "none":
         yield None
-    elif how == "plain" or not _has_cursor():
+    elif how == "plain" or not has_cursor():
         yield Lines(total, is_patient=how == "auto")
     else:
-        with _drawn(_name(images), total) as progress:
-            yield progress
+        tally = Tally()
+        with drawn(_name(images), total) as update:
+            yield lambda layer, size: update(tally.add(layer, size))
 
 
-def _has_cursor() -> bool:
+def has_cursor() -> bool:
     """Tell whether standard error is a terminal that can write a line anew."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 @contextlib.contextmanager
-def _drawn(name: str, total: int) -> Iterator[Progress]:
+def drawn(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw a bar for so many bytes; gives what hears of more of them."""
     from tqdm import tqdm  # noqa: PLC0415  # only who sees a bar waits for it
 
     columns, rows = _size()
-    tally = Tally()
     with (
         tqdm(
             total=total,
@@ -70,10 +71,10 @@ def _drawn(name: str, total: int) -> Iterator[Progress]:
         stepping_aside(partial(tqdm.external_write_mode, file=sys.stderr)),
     ):
 
-        def progress(layer: Layer, size: int) -> None:
-            shown.update(tally.add(layer, size))
+        def update(more: int) -> None:
+            shown.update(more)
 
-        yield progress
+        yield update
 
 
 def _size() -> tuple[int, int]:

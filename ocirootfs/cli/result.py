@@ -53,9 +53,14 @@ def warnings_heard() -> Iterator[Mapping[str, None]]:
 
 def as_json(image: Image, packed: Packed, known: Sequence[str], warnings: Iterable[str]) -> str:
     """Return the result as one line of JSON; `known` are texts that may be the version in a key."""
+    return json.dumps({**facts(image, packed, known), "warnings": list(warnings)})
+
+
+def facts(image: Image, packed: Packed, known: Sequence[str]) -> dict[str, object]:
+    """Return what is known of an archive, by name."""
     stored, report = packed.stored, packed.report
     found = _pattern(stored.location, known)
-    facts = {
+    return {
         "image": str(image.reference) if image.reference else None,
         "digest": str(packed.digest) if packed.digest else None,
         "platform": str(image.config.platform),
@@ -72,9 +77,7 @@ def as_json(image: Image, packed: Packed, known: Sequence[str], warnings: Iterab
         "devices": _texts(report.devices),
         "capabilities": _texts(report.capabilities),
         "high_ids": _texts(report.high_ids),
-        "warnings": list(warnings),
     }
-    return json.dumps(facts)
 
 
 def _texts(paths: Sequence[bytes]) -> list[str]:
@@ -110,7 +113,7 @@ def image_resource(location: str, options: S3Options, known: Sequence[str]) -> s
     source = {
         "bucket": url.bucket,
         "regexp" if found else "versioned_file": found.regexp if found else url.key,
-        "endpoint": _endpoint(options, os.environ),
+        "endpoint": endpoint(options, os.environ),
         "region_name": options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         "access_key_id": "((s3.key))",
         "secret_access_key": "((s3.secret))",
@@ -119,7 +122,8 @@ def image_resource(location: str, options: S3Options, known: Sequence[str]) -> s
     return "\n".join(["image_resource:", "  type: s3", "  source:", *lines, "  params: {unpack: true}"])
 
 
-def _endpoint(options: S3Options, environment: Mapping[str, str]) -> str | None:
+def endpoint(options: S3Options, environment: Mapping[str, str]) -> str | None:
+    """Return the URL of a store that is not AWS, if the options or boto3's variables name one."""
     named = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     return options.endpoint_url or named
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ELSEWHERE = {
     "pull": "fetch", "download": "fetch", "save": "fetch", "copy": "fetch", "cp": "fetch", "get": "fetch",
     "export": "pack", "flatten": "pack", "convert": "pack", "upload": "pack", "push": "pack", "build": "pack",
+    "sync": "mirror", "batch": "mirror", "replicate": "mirror",
     "list": "ls", "tree": "ls", "cat": "ls", "files": "ls",
     "config": "inspect", "digest": "inspect", "manifest": "inspect", "stat": "inspect", "show": "inspect",
     "verify": "check", "validate": "check", "lint": "check", "test": "check",

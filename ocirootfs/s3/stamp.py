@@ -26,3 +26,8 @@ def stamp(*, image: object, digest: object, platform: object, options: str, vers
 def is_same(wanted: Mapping[str, str], found: Mapping[str, str]) -> bool:
     """Tell whether the object with the metadata `found` holds what an upload with the stamp `wanted` would."""
     return all(wanted.get(_PREFIX + name) == found.get(_PREFIX + name) is not None for name in _DECIDING)
+
+
+def is_stamped(found: Mapping[str, str]) -> bool:
+    """Tell whether an object with the metadata `found` was made by this program."""
+    return all(_PREFIX + name in found for name in _DECIDING)

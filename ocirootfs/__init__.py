@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from ocirootfs.bundle import Layout, Report
     from ocirootfs.checking import Checked
     from ocirootfs.consumer.finding import Finding
+    from ocirootfs.edits import Edits
     from ocirootfs.entry import Entry, Kind
     from ocirootfs.errors import OcirootfsError
     from ocirootfs.image import Image, Layer
     from ocirootfs.packing import Packed
     from ocirootfs.platform import Platform
     from ocirootfs.reference import Reference
+    from ocirootfs.resourcetype import ResourceType
     from ocirootfs.s3.url import S3Options
     from ocirootfs.unpacking import Unpacked
 
@@ -33,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Checked",
+    "Edits",
     "Entry",
     "Finding",
     "Image",
@@ -44,6 +47,7 @@ __all__ = [
     "Platform",
     "Reference",
     "Report",
+    "ResourceType",
     "S3Options",
     "Unpacked",
     "check",
@@ -57,6 +61,7 @@ __all__ = [
 
 _HOMES = {
     "Checked": "checking",
+    "Edits": "edits",
     "Entry": "entry",
     "Finding": "consumer.finding",
     "Image": "image",
@@ -68,18 +73,21 @@ _HOMES = {
     "Platform": "platform",
     "Reference": "reference",
     "Report": "bundle",
+    "ResourceType": "resourcetype",
     "S3Options": "s3.url",
     "Unpacked": "unpacking",
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import what is asked for (PEP 562): `ocirootfs --help` needs none of it, and would wait for all."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # the names above are all that there is
+
+    def __getattr__(name: str) -> object:
+        """Import what is asked for (PEP 562): `ocirootfs --help` needs none of it, and would wait for all."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'api')}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -64,7 +64,17 @@ def open(  # noqa: A001  # as gzip.open
     by default linux on this machine's architecture. `name` chooses one of the images in an archive, as `:NAME` does.
     With `all_platforms` the image, which a registry must have, comes with its whole index, for `fetch`. A registry is
     spoken to through `session` if one is given, with the credentials that docker or podman have saved; a `registry` of
-    one's own (`ocirootfs.registry.Registry`) decides all of that itself. Raises the errors of `ocirootfs.errors`.
+    one's own (`ocirootfs.registry.Registry`) decides all of that itself. `tmpdir` is where
+    members of a pipe are kept that come by before they are wanted. Sources: OCI distribution-spec, "Pulling";
+    image-spec, image-layout.md.
+
+    Raises UsageError for a source or a platform that is none, NotFoundError where the image, the tag or the platform is
+    not there, AuthError, TemporaryError, InputError for what is no image, and LocalError. What is wrong with a layer
+    is known when it is read.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     print(image.config.platform, image.config.cmd, [layer.size for layer in image.layers])
+    linux/amd64 ('Zulu', 'Europe/Berlin') [10391, 502, 5120]
     """
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     if not isinstance(source, str | os.PathLike):
@@ -99,7 +109,17 @@ def fetch(
 ) -> Stored:
     """Write one image, or several, as one archive at `target`: an OCI layout that `docker load` takes too.
 
-    What images share is downloaded and written once; `open(target, name=…)` finds each again. See `fetching.fetch`.
+    What images share is downloaded and written once; `open(target, name=…)` finds each again. Layers go out as they
+    are stored, topmost first, and `progress` hears of each chunk's bytes (see `fetching.fetch`). `target` is aborted on
+    any exception: then there is no file and no object. Raises the errors of `open`, InputError (DigestError,
+    TruncatedError) for a blob that is not what its digest says, DestinationError for a target that refuses it, and
+    UsageError for no image, or one without a manifest. Source: OCI image-spec, image-layout.md.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     stored = ocirootfs.fetch(image, "zones.tar")
+    >>> with ocirootfs.open("zones.tar") as again:
+    ...     print(stored.location, again.digest == image.digest)
+    zones.tar True
     """
     from ocirootfs import fetching  # noqa: PLC0415  # as below
 
@@ -130,6 +150,16 @@ def pack(  # noqa: PLR0913  # options, by keyword
     A bucket is spoken to through `s3_client` if one is given, else through one that is made as `s3_options` say. By
     default an object that holds this image with these options stays as it is (`Packed.skipped`). What is around a
     resource type's files is not compressed.
+
+    `level` runs from 1 (fastest; 1 and 2 give other bytes on other CPUs) to 9 (smallest). `threads` compress, by
+    default as many as cores; they change no byte. `max_expanded` counts bytes, of what the layers decompress to and of
+    the archive. `progress` hears of each chunk of a layer, and how many stored bytes it has. What the archive cannot
+    hold is in `Packed.report`. Raises the errors of `fetch`; LayerError for a layer that no container host would take.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     packed = ocirootfs.pack(image, "zones.tgz", layout=ocirootfs.Layout(exclude=("usr/share",)))
+    >>> packed.stored.location, packed.report.entries, packed.skipped
+    ('zones.tgz', 22, False)
     """
     layout = layout or Layout()
     if layout.kind == "resource-type":
@@ -171,7 +201,14 @@ def unpack(  # noqa: PLR0913  # options, by keyword
     """Flatten an image into a new directory: the whole of it, or nothing there (see `unpacking.unpack`).
 
     `directory` may be there only if it is empty. `owners` None gives files to their owners as root and to the caller
-    otherwise (`treewriter.Attributes` has more, and `xattrs` and `keep_empty`); devices to `keep` take root.
+    otherwise (`treewriter.Attributes` has more, and `xattrs` and `keep_empty`); devices to `keep` take root. `exclude`
+    holds glob patterns anchored at the image's root. What could not be written is in `Unpacked.losses`. Raises the
+    errors of `pack`; UsageError for a directory that has something in it, LocalError for what this machine refuses.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     unpacked = ocirootfs.unpack(image, "zones", exclude=["usr/share"], owners=False)
+    >>> unpacked.location, unpacked.report.entries, unpacked.report.devices
+    ('zones', 22, [b'dev/null'])
     """
     from ocirootfs import unpacking  # noqa: PLC0415  # a fifth of what it takes to load what packs
     from ocirootfs.treewriter import Attributes  # noqa: PLC0415  # as well
@@ -192,7 +229,23 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
 
     Non-directories come first, a hard link after the entry that it names; then the directories, children before
     parents, the root (path `b""`) last. The pieces of one entry are to be read before the next entry is asked for.
-    `exclude` holds glob patterns anchored at the root. The content is proved when the iterator ends, not before.
+    `exclude` holds glob patterns anchored at the root. The content is proved when the iterator ends, not before. Raises
+    the errors of `pack`. Source: OCI image-spec, layer.md ("Applying Changesets"), and overlayfs where that is silent.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     for entry, body in ocirootfs.flatten(image, exclude=["usr", "home", "var", "dev"]):
+    ...         print(entry.path, entry.kind.value, oct(entry.mode), len(b"".join(body)))
+    b'etc/passwd' file 0o644 79
+    b'etc/localtime' symlink 0o777 0
+    b'srv/zones/README' file 0o664 37
+    b'bin' symlink 0o777 0
+    b'etc/group' file 0o644 41
+    b'etc' directory 0o755 0
+    b'root' directory 0o700 0
+    b'srv/zones' directory 0o2775 0
+    b'srv' directory 0o755 0
+    b'tmp' directory 0o1777 0
+    b'' directory 0o755 0
     """
     with (
         Spool(tmpdir, memory=16 << 20) as layers,
@@ -205,7 +258,14 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
 
 
 def metadata(image: Image) -> bytes:
-    """Return the `metadata.json` that Concourse reads: env, user, entrypoint and cmd, as JSON."""
+    """Return the `metadata.json` that Concourse reads: env, user, entrypoint and cmd, as JSON in UTF-8.
+
+    No layer is read. `metadata.metadata_json` says whose format it is.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     json.loads(ocirootfs.metadata(image))["entrypoint"]
+    ['/usr/bin/zones']
+    """
     return metadata_json(image.config)
 
 
@@ -221,7 +281,14 @@ def check(
 
     `source` is a path, `s3://bucket/key`, an open binary file, or `-` for standard input; `name` is the key that it
     will have, by default what it is called there. `regexp` is the S3 resource's, by which a version is looked for in
-    the key; a bare name is looked for where the resource itself puts files, in the regexp's own folder.
+    the key; a bare name is looked for where the resource itself puts files, in the regexp's own folder. Memory is that
+    of the paths, nothing is unpacked. Raises UsageError for a regexp that Go would not take, and of the errors of
+    `ocirootfs.errors` those that reading has; what is wrong with the archive is a finding.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     packed = ocirootfs.pack(image, "zones-2024b.tgz")
+    >>> ocirootfs.check("zones-2024b.tgz", regexp="tools/zones-(.*).tgz").version
+    '2024b'
     """
     from ocirootfs import checking  # noqa: PLC0415  # as `unpack`
     from ocirootfs.versions import KeyRegexp  # noqa: PLC0415  # as well

@@ -42,6 +42,9 @@ class Layout:
     anchored at the image's root (`exclude.excluder`). `edits` change what `concourse` says of the image, `resource` is
     what `resource-type` does. No entry is younger than `latest`, in seconds since 1970 (SOURCE_DATE_EPOCH of
     reproducible-builds.org).
+
+    >>> ocirootfs.Layout("rootfs", exclude=("usr/share/doc", "**/*.pyc")).keeps_devices
+    True
     """
 
     kind: Literal["concourse", "rootfs", "resource-type"] = "concourse"
@@ -59,7 +62,15 @@ class Layout:
 
 @dataclass(slots=True)
 class Report:
-    """What went into an archive and what could not: filled while the archive is made."""
+    """What went into an archive and what could not: filled while the archive is made.
+
+    Paths are canonical, as in `Entry`, in the order in which they went by.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     report = ocirootfs.unpack(image, "all", owners=False).report
+    >>> report.entries, report.devices
+    (41, [b'dev/null'])
+    """
 
     entries: int = 0
     devices: list[bytes] = field(default_factory=list)

@@ -38,6 +38,12 @@ class Checked:
     `compressed` is what was read, `expanded` the tar in it, `files` what its regular files hold together, `entries` how
     many it has; none counts what lies behind the place that ends the unpacking. `user` is whom a task runs as, None if
     no container starts; `version` what the resource takes for the version, None without a regexp or a match.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     packed = ocirootfs.pack(image, "zones-1.tgz")
+    >>> checked = ocirootfs.check("zones-1.tgz")
+    >>> checked.starts, checked.compressed == packed.stored.size, checked.entries > packed.report.entries
+    (True, True, True)
     """
 
     findings: tuple[Finding, ...]

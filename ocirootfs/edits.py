@@ -40,6 +40,11 @@ class Edits:
     `env` holds `NAME=VALUE`, put where the image has that variable or else at the end; those in `unset_env` are left
     out. With `whole_env` nothing of the image's own environment counts. `entrypoint` and `cmd` are independent of each
     other, unlike docker's `--entrypoint`. Raises UsageError for what no container starts with.
+
+    >>> edits = ocirootfs.Edits(env=("LANG=C.UTF-8",), user="nobody", cmd=("/bin/sh",))
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     print(edits.apply(image.config).user)
+    nobody
     """
 
     env: tuple[str, ...] = ()

@@ -14,7 +14,11 @@ Body: TypeAlias = Iterable[Piece]
 
 
 class Kind(enum.Enum):
-    """What an entry is."""
+    """What an entry is.
+
+    >>> ocirootfs.Kind("symlink")
+    <Kind.SYMLINK: 'symlink'>
+    """
 
     FILE = "file"
     HARDLINK = "hard link"
@@ -30,7 +34,12 @@ class Entry(NamedTuple):
 
     From a tar reader `path` is the name as the archive spells it. From the flattener it is canonical: components
     joined by single slashes, none of them empty, `.` or `..`; the root is `b""`. `link` is a symlink's target,
-    verbatim, or the canonical path of the entry that a hard link names once more.
+    verbatim, or the canonical path of the entry that a hard link names once more. Names are bytes, of no encoding.
+    Source: POSIX, pax interchange format; OCI image-spec, layer.md ("File Attributes").
+
+    >>> entry = ocirootfs.Entry(b"etc/motd", ocirootfs.Kind.FILE, 0o644, uid=0, gid=0, mtime=1_700_000_000 * 10**9)
+    >>> entry.path.decode(), oct(entry.mode), entry.mtime // 10**9
+    ('etc/motd', '0o644', 1700000000)
     """
 
     path: bytes

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 
 class OcirootfsError(Exception):
-    """The base of all errors that this package raises on purpose."""
+    """The base of all errors that this package raises on purpose.
+
+    `exit_code` is the command line's exit status; `hint` says what to do, if that is known.
+
+    >>> try:
+    ...     with ocirootfs.open("Ubuntu"):
+    ...         pass
+    ... except ocirootfs.OcirootfsError as error:
+    ...     print(type(error).__name__, error.exit_code, error.hint)
+    UsageError 2 did you mean 'ubuntu'?
+    """
 
     exit_code: ClassVar[int] = 1
 

@@ -29,7 +29,14 @@ class Layer:
 
     `number` counts from 1, the bottom. `size` is that of the blob as stored, in bytes, and `digest` its digest: None
     where only the diff ID is known (archives of `docker save` before 25). `source` gives the stored bytes; each call
-    starts again at byte 0.
+    starts again at byte 0. Source: OCI image-spec, layer.md and descriptor.md.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     for layer in image.layers:
+    ...         print(layer.name, layer.media_type.rpartition(".")[2], sum(map(len, layer.open())))
+    layer 1 (sha256:8aa1143689ca) tar+gzip 44032
+    layer 2 (sha256:8820c9754803) tar+zstd 8704
+    layer 3 (sha256:5fcca407f1f1) tar 5120
     """
 
     number: int
@@ -82,7 +89,12 @@ class Layer:
 class Image:
     """What a registry, an OCI layout or an archive holds under one name for one platform.
 
-    `layers` run from the bottom to the top. `manifest` and `reference` are None where the source has none.
+    `layers` run from the bottom to the top. `manifest` and `reference` are None where the source has none. It is good
+    for as long as the context of `open` lasts. Sources: OCI image-spec, manifest.md and config.md.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     print(image.digest, image.config.user, len(image.layers))
+    sha256:c4d58ddd1bc3e2a1bc1595ee163b0e0e6ed3c6944a366d9d5ac3c50f4a1d5156 zones 3
     """
 
     config: Config

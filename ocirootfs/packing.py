@@ -41,7 +41,13 @@ _OTHER_SUFFIXES = (".zst", ".xz", ".bz2", ".zip", ".tbz2", ".txz", ".tzst")
 class Packed:
     """An archive that has been published: where, from what, and what could not go in.
 
-    If it was `skipped`, it was there before and has been left as it is; then `report` is empty.
+    If it was `skipped`, it was there before and has been left as it is; then `report` is empty. `digest` is that of the
+    image's manifest, None for an archive that has none; `stored` has the archive's own size in bytes, and its SHA-256.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     packed = ocirootfs.pack(image, io.BytesIO(), compress="none")
+    >>> packed.stored.location, packed.stored.size % 512, packed.digest == image.digest
+    ('-', 0, True)
     """
 
     stored: Stored

@@ -43,7 +43,11 @@ _BASELINE = {"amd64": (1, 0), "arm": (7, 0), "arm64": (8, 0)}
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """`os/architecture[/variant]` in Go's words. Values come from `of` and `parse`, which normalise."""
+    """`os/architecture[/variant]` in Go's words. Values come from `of` and `parse`, which normalise.
+
+    >>> str(ocirootfs.Platform.parse("linux/aarch64")), str(ocirootfs.Platform.parse("armhf"))
+    ('linux/arm64', 'linux/arm/v7')
+    """
 
     os: str
     architecture: str

@@ -32,7 +32,12 @@ _REPOSITORY_LIMIT = 255  # distribution/reference, NameTotalLengthMax
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where an image is (`registry`, `repository`) and which it is (`digest` if known, else `tag`)."""
+    """Where an image is (`registry`, `repository`) and which it is (`digest` if known, else `tag`).
+
+    >>> reference = ocirootfs.Reference.parse("ubuntu:17.04")
+    >>> str(reference), reference.familiar, reference.name
+    ('docker.io/library/ubuntu:17.04', 'ubuntu', 'ubuntu')
+    """
 
     registry: str
     repository: str

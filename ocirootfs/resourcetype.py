@@ -36,6 +36,11 @@ class ResourceType:
     `type` None is the image's name without `-resource` at its end; `version` None is what the image's label
     `org.opencontainers.image.version` says, or else its tag, or else its digest. `privileged` types run as the worker's
     root. With `unique_version_history` each resource has versions of its own, whatever others have the same source.
+
+    >>> resource = ocirootfs.ResourceType("zones", "1.0", privileged=True)
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     json.loads(resource.document(image))["privileged"]
+    True
     """
 
     type: str | None = None

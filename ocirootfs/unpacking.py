@@ -28,7 +28,16 @@ _TOP = Entry(b"", Kind.DIRECTORY, 0o755, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A directory that is there now: where, from what, and what of the image it has not."""
+    """A directory that is there now: where, from what, and what of the image it has not.
+
+    `report` counts what is there and lists the devices left out, `losses` lists files without attributes they had;
+    `attributes` says what was asked for.
+
+    >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
+    ...     unpacked = ocirootfs.unpack(image, "mine", owners=False)
+    >>> unpacked.location, unpacked.attributes.owners, unpacked.losses.set_ids
+    ('mine', False, [])
+    """
 
     location: str
     digest: Digest | None

@@ -126,8 +126,8 @@ def test_what_is_never_imported(module: str) -> None:
 
 def test_public_names() -> None:
     assert set(ocirootfs.__all__) == {
-        "Checked", "Entry", "Finding", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed", "Platform",
-        "Reference", "Report", "S3Options", "Unpacked", "check", "fetch", "flatten", "metadata", "open", "pack",
-        "unpack",
+        "Checked", "Edits", "Entry", "Finding", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed",
+        "Platform", "Reference", "Report", "ResourceType", "S3Options", "Unpacked", "check", "fetch", "flatten",
+        "metadata", "open", "pack", "unpack",
     }  # fmt: skip
     assert all(hasattr(ocirootfs, name) for name in ocirootfs.__all__)

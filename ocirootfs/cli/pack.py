@@ -14,7 +14,7 @@ from ocirootfs import naming
 from ocirootfs.api import require_path
 from ocirootfs.cli import bucket, console, edits, latest, options, result
 from ocirootfs.cli.progress import bar
-from ocirootfs.errors import OcirootfsError, UsageError
+from ocirootfs.errors import OcirootfsError, UsageError, printable
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
 from ocirootfs.limits import EXPANDED
@@ -264,9 +264,14 @@ def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.
                 progress=progress,
             )
     except OcirootfsError as error:
-        if output != "-" and output not in str(error):
+        if output != "-" and not _is_named(output, str(error)):
             error.args = (f"{error}; nothing was written to {output}",)
         raise
+
+
+def _is_named(output: str, text: str) -> bool:
+    """Tell whether a message names the output: files stand in quotes, and s3:// is in no other word."""
+    return f"'{printable(output)}'" in text or (output.startswith("s3://") and output in text)
 
 
 def _report(  # all that was found out

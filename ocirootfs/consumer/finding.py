@@ -45,7 +45,11 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found, in `count` places, of which `where` names the first; `detail` is what is special."""
+    """One thing that was found, in `count` places, of which `where` names the first; `detail` is what is special.
+
+    >>> [finding.code for finding in ocirootfs.check(io.BytesIO(b"no archive")).findings][0]
+    'not-an-archive'
+    """
 
     code: str
     rule: Rule

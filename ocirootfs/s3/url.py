@@ -94,6 +94,9 @@ class S3Options:
     `if_exists` says what becomes of an object that is there: `update` leaves it if it holds this very image with these
     options, `skip` whatever it is, `replace` does not look, `fail` refuses, atomically where the store honours
     If-None-Match. Raises UsageError for values that no store takes.
+
+    >>> ocirootfs.S3Options(endpoint_url="https://minio.corp:9000", part_size=16 << 20, if_exists="skip").jobs
+    3
     """
 
     endpoint_url: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ocirootfs import versions
 from tests import pipelines, s3resource
 from tests.pipelines import EXAMPLES, Data, exposed, problems, read, resolved, variables
 
@@ -103,6 +104,19 @@ def test_the_order_of_versions(versions: str) -> None:
     key = functools.cmp_to_key(s3resource.compared)
     assert sorted(random.Random(1).sample(ordered, len(ordered)), key=key) == ordered
     assert all(s3resource.compared(one, other) < 0 for one, other in itertools.pairwise(ordered))
+
+
+def test_two_orders_written_apart_agree() -> None:
+    """Ours and that of the resource that the tests act as."""
+    made = random.Random(4)
+    parts = ["0", "00", "1", "01", "9", "10", "04", "a", "A", "rc1", "_", "1a"]
+    for _ in range(3000):
+        one, other = ("".join(made.choice(parts) + made.choice([".", "-", "+", ""]) for _ in range(4)) for _ in "ab")
+        if versions.fault(one) or versions.fault(other):
+            continue
+        ours = versions.order(one), versions.order(other)
+        sign = s3resource.compared(one, other)
+        assert (sign < 0, sign > 0) == (ours[0] < ours[1], ours[0] > ours[1]), (one, other)
 
 
 @pytest.mark.parametrize("same", ["1 1.0 1.0.0", "1-0 1.0-0.0"])

@@ -18,7 +18,7 @@ from ocirootfs.errors import LocalError, NotFoundError, UsageError, printable
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
-from ocirootfs.limits import EXPANDED
+from ocirootfs.limits import EXPANDED, bounded
 from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image
@@ -196,6 +196,7 @@ def unpack(  # noqa: PLR0913  # options, by keyword
     xattrs: bool = False,
     keep_empty: bool = False,
     tmpdir: str | None = None,
+    max_expanded: int = EXPANDED,
     progress: Progress | None = None,
 ) -> Unpacked:
     """Flatten an image into a new directory: the whole of it, or nothing there (see `unpacking.unpack`).
@@ -220,6 +221,7 @@ def unpack(  # noqa: PLR0913  # options, by keyword
         layout=Layout(layout, tuple(exclude), devices),
         attributes=Attributes(has_owners, xattrs, keep_empty),
         tmpdir=tmpdir,
+        max_expanded=max_expanded,
         progress=progress,
     )
 
@@ -253,7 +255,8 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
         prefetched(image.layers[::-1], [image], tmpdir) as ahead,
     ):
         again = packing.readable_twice(prefetched_image(image, ahead), layers, tmpdir)
-        yield from flattening.flatten(again.layers, hidden, excluded=excluder(exclude))
+        bounds = bounded(again, EXPANDED)
+        yield from flattening.flatten(bounds.layers, hidden, excluded=excluder(exclude))
         image.finish()
 
 

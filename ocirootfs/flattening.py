@@ -83,20 +83,25 @@ ALWAYS: Container[int] = range(1, 1 << 30)
 
 
 def flatten(
-    layers: Sequence[Layer], spool: Spool, *, excluded: Excluded | None = None, careful: Container[int] = ALWAYS
+    layers: Sequence[Layer],
+    spool: Spool,
+    *,
+    excluded: Excluded | None = None,
+    careful: Container[int] = ALWAYS,
+    most: int = reader.ENTRIES,
 ) -> Visible:
     """Yield the visible entries of `layers` (bottom first, as a manifest lists them), each path once.
 
     First the non-directories, as they are met, a hard link always after the entry it names; then the directories, in
     post-order, the root (path `b""`) last. Contents are to be read before the next entry is asked for. `excluded` paths
     are left out with all below them, as if a layer above hid them. The layers whose numbers are in `careful` are read
-    twice. Raises InputError for what no container host accepts, Superseded for a layer that needed care. What is odd is
-    logged as a warning when everything has been shown.
+    twice. Raises InputError for what no container host accepts and for more than `most` entries, Superseded for a
+    layer that needed care. What is odd is logged as a warning when everything has been shown.
 
     The bytes of a layer are proved when the iterator passes its end: nothing made of them may be published before the
     iterator is exhausted.
     """
-    stack = _Stack(spool, excluded)
+    stack = _Stack(spool, excluded, most)
     for layer in reversed(layers):
         try:
             yield from stack.show(layer, careful=layer.number in careful)
@@ -114,11 +119,12 @@ def flatten(
 class _Stack:
     """What the layers so far cover, and the links that wait for the layers below."""
 
-    def __init__(self, spool: Spool, excluded: Excluded | None) -> None:
+    def __init__(self, spool: Spool, excluded: Excluded | None, left: int) -> None:
         self._above = Directory()
         self._awaited: list[Awaited] = []
         self._spool = spool
         self._excluded = excluded
+        self._left = left  # entries that the layers may still have
         self.oddities = Oddities()
 
     def show(self, layer: Layer, *, careful: bool) -> Visible:
@@ -144,7 +150,8 @@ class _Stack:
     def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int], note: Note) -> Visible:
         owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         excluded = self._excluded
-        for ordinal, (listed, body) in enumerate(reader.read(chunks)):
+        ordinal = -1
+        for ordinal, (listed, body) in enumerate(reader.read(chunks, most=self._left)):
             entry = _portable(listed, note) if listed.xattrs else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
@@ -163,6 +170,7 @@ class _Stack:
                 yield entry if entry.path is path else entry._replace(path=path), body
             else:
                 self._hide(node, entry, body)
+        self._left -= ordinal + 1
 
     def _hide(self, node: Inode, entry: Entry, body: Body) -> None:
         """Keep what a visible name may need of a hidden inode."""

@@ -2,7 +2,8 @@
 
 A few kilobytes decompress to terabytes, and a ratio cannot tell such a layer from an honest one: a layer of zeros
 reaches gzip's 1029:1. So the limit is absolute, and counts twice: what the layers decompress to, whether it is visible
-or not, and what the archive comes to before it is compressed, for sparse entries grow only there.
+or not, and what the archive comes to before it is compressed, or the files of a directory, for sparse entries grow
+only there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ocirootfs.entry import Piece
+    from ocirootfs.flattening import Visible
     from ocirootfs.image import Image
 
 EXPANDED = 256 << 30
@@ -40,6 +42,19 @@ def bounded_archive(pieces: Iterable[Piece], most: int) -> Iterator[Piece]:
         if count > most:
             raise _too_much("the archive", most)
         yield piece
+
+
+def bounded_tree(visible: Visible, most: int) -> Visible:
+    """Pass visible entries through; InputError before the one with which their files come to more than `most` bytes.
+
+    Sparse files count as long as they are: layers are short of those.
+    """
+    count = 0
+    for member in visible:
+        count += member[0].size
+        if count > most:
+            raise _too_much("the tree", most)
+        yield member
 
 
 class _Budget:

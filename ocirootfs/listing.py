@@ -16,6 +16,7 @@ from ocirootfs.entry import Entry, Kind, canonical, folded
 from ocirootfs.errors import LayerError, NotFoundError, UsageError, printable
 from ocirootfs.flattening import Superseded, flatten
 from ocirootfs.image import watched
+from ocirootfs.limits import EXPANDED, bounded
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Kept, Spool
@@ -42,7 +43,7 @@ def listing(
         Spool(tmpdir, memory=_IN_MEMORY) as layers,
         prefetched(image.layers[::-1], [image], tmpdir) as ahead,
     ):
-        source = _readable_again(prefetched_image(image, ahead), layers, tmpdir)
+        source = bounded(_readable_again(prefetched_image(image, ahead), layers, tmpdir), EXPANDED)
         found = _entries(source if progress is None else watched(source, progress), wanted)
         image.finish()
     if not found:
@@ -75,7 +76,7 @@ def content(image: Image, path: str, *, tmpdir: str | None = None) -> Iterator[I
     """
     wanted = place(path)
     with Spool(tmpdir, memory=_IN_MEMORY) as layers, Spool(tmpdir) as hidden, Spool(tmpdir) as kept:
-        source = _readable_again(image, layers, tmpdir)
+        source = bounded(_readable_again(image, layers, tmpdir), EXPANDED)
         run = _Search(source, hidden, kept).run(wanted)
         image.finish()
         yield kept.read(run)

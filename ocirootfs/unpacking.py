@@ -9,6 +9,7 @@ from ocirootfs.bundle import Layout, Report, documents, shown
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.flattening import Superseded
 from ocirootfs.image import watched
+from ocirootfs.limits import EXPANDED, bounded, bounded_tree
 from ocirootfs.newdirectory import NewDirectory
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
@@ -53,11 +54,13 @@ def unpack(
     layout: Layout,
     attributes: Attributes | None = None,
     tmpdir: str | None = None,
+    max_expanded: int = EXPANDED,
     progress: Progress | None = None,
 ) -> Unpacked:
     """Flatten `image` into `directory`, which is made, and may be there only if it is empty.
 
-    `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
+    Raises InputError for an image that expands to more than `max_expanded` bytes (see `limits`). `tmpdir` is where
+    temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
     is read. The directory is renamed into its place after every layer has proved to be what its digests say and the
     source has proved complete; on any exception, KeyboardInterrupt included, all that was made is removed and the
     exception goes on. Nothing waits for the disk: after a power cut the directory may be there with files that are not.
@@ -69,12 +72,12 @@ def unpack(
             Spool(tmpdir) as hidden,
             prefetched(image.layers[::-1], [image], tmpdir) as ahead,
         ):
-            source = prefetched_image(image, ahead)
+            source = bounded(prefetched_image(image, ahead), max_expanded)
             if source.again == "never":
                 source = replayable(source, layers, tmpdir)
             if progress is not None:
                 source = watched(source, progress)
-            unpacked = _write(source, target, layout, attributes or Attributes(), hidden)
+            unpacked = _write(source, target, layout, attributes or Attributes(), hidden, max_expanded)
         target.commit()
     except BaseException:
         target.abort()
@@ -82,14 +85,16 @@ def unpack(
     return unpacked
 
 
-def _write(image: Image, target: NewDirectory, layout: Layout, attributes: Attributes, hidden: Spool) -> Unpacked:
+def _write(
+    image: Image, target: NewDirectory, layout: Layout, attributes: Attributes, hidden: Spool, most: int
+) -> Unpacked:
     """Write the tree, starting over for each layer that turns out to need care."""
     careful: set[int] = set()
     while True:
         unpacked = Unpacked(target.location, image.digest, attributes)
         try:
             with TreeWriter(target.descriptor, target.location, attributes, unpacked.losses) as writer:
-                visible = shown(image, layout, hidden, unpacked.report, careful)
+                visible = bounded_tree(shown(image, layout, hidden, unpacked.report, careful), most)
                 unpacked.report.entries = _arranged(image, visible, layout, writer)
         except Superseded as again:
             hidden.clear()

@@ -259,7 +259,7 @@ GUARDS = [
     Guard(
         "entries have a number", "tar/reader",
         "        left -= 1\n        if left < 0:\n"
-        '            raise LayerError(f"more than {most} entries", offset=start)',
+        '            raise LayerError(_too_many(most), offset=start)',
         "        left -= 1",
         ("test_limits.py::test_entries[stream]",),
     ),

@@ -136,7 +136,7 @@ SIGNATURES = {
     ),
     "unpack": (
         "image directory * layout='rootfs' exclude=() devices='drop' owners=None xattrs=False "
-        "keep_empty=False tmpdir=None progress=None"
+        "keep_empty=False tmpdir=None max_expanded=274877906944 progress=None"
     ),
 }
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 import zstandard
 
-from ocirootfs.cli.bucket import size
+from ocirootfs.cli.options import size
 from ocirootfs.compression import decompressed
 from ocirootfs.errors import InputError, LayerError, TemporaryError
+from ocirootfs.flattening import flatten
 from ocirootfs.image import Image
 from ocirootfs.limits import EXPANDED, bounded, bounded_archive
 from ocirootfs.manifest import MANIFEST_LIMIT, parse_config
 from ocirootfs.registry.transport import Request, Transport
+from ocirootfs.spool import Spool
 from ocirootfs.tar import reader
 from tests.commands import run_here
 from tests.layers import Data, build
@@ -49,6 +51,17 @@ def test_entries(kind: str) -> None:
     with pytest.raises(LayerError, match="more than 7 entries"):
         read(archive(8), 7)
     assert reader.ENTRIES == 5_000_000
+
+
+def test_entries_of_all_layers_together() -> None:
+    def flattened(most: int) -> int:
+        with Spool() as spool:
+            return sum(1 for _ in flatten(image.layers, spool, most=most))
+
+    image = image_of(1, 2, 3)
+    assert flattened(3) == 2  # one file, and the root
+    with pytest.raises(InputError, match=r"layer 1 .*: more than 0 entries, and 5000000 are the most of an image"):
+        flattened(2)
 
 
 @pytest.mark.parametrize("where", ["name", "linkname"])
@@ -133,6 +146,16 @@ def test_the_option(source: str, compress: str, tmp_path: Path, request: pytest.
     assert f"the image expands to more than {39 * MIB} bytes; nothing was written to {target}" in ran.err
     assert "--max-expanded SIZE" in ran.err
     assert os.listdir(target.parent) == []  # noqa: PTH208
+    assert run_here(*words, "41MiB").status == 0
+
+
+@pytest.mark.parametrize("source", ["bomb", "sparse"])
+def test_the_option_for_a_directory(source: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    words = ["unpack", request.getfixturevalue(source), str(tmp_path / "tree"), "--chown", "no", "--max-expanded"]
+    ran = run_here(*words, "39MiB")
+    assert ran.status == 6
+    assert f"the image expands to more than {39 * MIB} bytes" in ran.err
+    assert not (tmp_path / "tree").exists()
     assert run_here(*words, "41MiB").status == 0
 
 

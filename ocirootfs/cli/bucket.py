@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ocirootfs.cli import options
 from ocirootfs.errors import UsageError, printable
 from ocirootfs.s3.url import S3Options
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 # Amazon S3 User Guide, "Canned ACL".
@@ -64,7 +65,9 @@ def _add_reaching(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_uploading(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--part-size", type=size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)")
+    group.add_argument(
+        "--part-size", type=options.size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)"
+    )
     group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
 
 
@@ -130,15 +133,3 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
         if not name or not equals:
             raise UsageError(f"{option} '{printable(name)}' is not of the form KEY=VALUE")
     return {name: value for name, _, value in pairs}
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def size(text: str) -> int:
-    """Read `8MiB`, `8M` or a number of bytes."""
-    digits = text.rstrip("KMGTiB")
-    unit = text[len(digits) :].removesuffix("B").removesuffix("i")
-    if not digits.isdigit() or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 8MiB")
-    return int(digits) * _UNITS[unit]

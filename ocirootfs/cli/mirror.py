@@ -31,7 +31,6 @@ from ocirootfs.errors import (
     printable,
 )
 from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
-from ocirootfs.limits import EXPANDED
 from ocirootfs.mirroring import Watcher, mirror
 from ocirootfs.naming import Naming
 from ocirootfs.s3.url import S3Options
@@ -105,9 +104,7 @@ def _add_packing(words: argparse.ArgumentParser) -> None:
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
     group.add_argument("--threads", type=int, metavar="N", help="that compress an image; default: as many as cores")
-    group.add_argument(
-        "--max-expanded", type=bucket.size, default=EXPANDED, metavar="SIZE", help="of each image (256GiB)"
-    )
+    options.add_max_expanded(group)
     group.add_argument(
         "--source-date-epoch", metavar="N", help="no file is younger, in seconds since 1970 (SOURCE_DATE_EPOCH)"
     )

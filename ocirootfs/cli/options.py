@@ -12,6 +12,7 @@ import ocirootfs
 from ocirootfs.cli.progress import HOWS
 from ocirootfs.cli.words import HelpAll
 from ocirootfs.errors import UsageError, printable
+from ocirootfs.limits import EXPANDED
 from ocirootfs.platform import Platform
 from ocirootfs.source import Source
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ocirootfs.registry.credentials import Credentials
 
 
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST_JOBS = 16  # connections that the transport keeps to one host
 
 
@@ -164,6 +166,26 @@ def check_standard_input(chosen: argparse.Namespace, example: str) -> None:
         raise UsageError("no SOURCE, and standard input is a terminal", hint=example)
     if chosen.password_stdin:
         raise UsageError("--password-stdin and an image on standard input exclude each other")
+
+
+def add_max_expanded(words: argparse._ActionsContainer) -> None:
+    """Add the limit on what an image may expand to."""
+    words.add_argument(
+        "--max-expanded",
+        type=size,
+        default=EXPANDED,
+        metavar="SIZE",
+        help="refuse an image that expands to more (256GiB)",
+    )
+
+
+def size(text: str) -> int:
+    """Read `8MiB`, `8M` or a number of bytes."""
+    digits = text.rstrip("KMGTiB")
+    unit = text[len(digits) :].removesuffix("B").removesuffix("i")
+    if not digits.isdigit() or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 8MiB")
+    return int(digits) * _UNITS[unit]
 
 
 def add_tmpdir(words: argparse.ArgumentParser) -> None:

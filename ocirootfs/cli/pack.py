@@ -17,7 +17,6 @@ from ocirootfs.cli.progress import bar
 from ocirootfs.errors import OcirootfsError, UsageError, printable
 from ocirootfs.exclude import excluder
 from ocirootfs.gzip import DEFAULT_LEVEL, FAST_LEVEL, LEVELS
-from ocirootfs.limits import EXPANDED
 from ocirootfs.naming import Naming
 from ocirootfs.packing import compression_for, default_name
 from ocirootfs.resourcetype import ResourceType
@@ -95,13 +94,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
     words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
-    words.add_argument(
-        "--max-expanded",
-        type=bucket.size,
-        default=EXPANDED,
-        metavar="SIZE",
-        help="refuse an image that decompresses to more (256GiB)",
-    )
+    options.add_max_expanded(words)
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
     edits.add_to(words)

@@ -49,6 +49,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     words.add_argument("--devices", choices=("drop", "keep"), default="drop", help="keep device nodes, as root")
     words.add_argument("--xattrs", action="store_true", help="write user.* attributes and file capabilities")
     words.add_argument("--keep-empty", action="store_true", help="put a .keep into empty directories, for git")
+    options.add_max_expanded(words)
     options.add_tmpdir(words)
     options.add_registry(words)
     options.add_common(words)
@@ -79,6 +80,7 @@ def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:
                 xattrs=chosen.xattrs,
                 keep_empty=chosen.keep_empty,
                 tmpdir=chosen.tmpdir,
+                max_expanded=chosen.max_expanded,
                 progress=progress,
             )
     except OcirootfsError as error:

@@ -173,7 +173,7 @@ def read(chunks: Iterable[bytes], *, end_required: bool = False, most: int = ENT
             raise LayerError(error.message, offset=start, path=error.path) from None
         left -= 1
         if left < 0:
-            raise LayerError(f"more than {most} entries", offset=start)
+            raise LayerError(_too_many(most), offset=start)
         if member:
             yield member
         window.leave()
@@ -197,12 +197,16 @@ def index(
         member = _member(window, block)
         left -= 1
         if left < 0:
-            raise LayerError(f"more than {most} entries")
+            raise LayerError(_too_many(most))
         if member:
             yield member[0], window.started if member[0].kind is Kind.FILE else window.offset
         window.leave()
     if not block:
         raise TruncatedError(f"the tar file ends at byte {window.offset} without its end marker")
+
+
+def _too_many(most: int) -> str:
+    return f"more than {most} entries" + ("" if most == ENTRIES else f", and {ENTRIES} are the most of an image")
 
 
 def _header(window: _Window) -> bytes:

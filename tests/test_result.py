@@ -106,6 +106,7 @@ def test_text(reference: str, s3: S3Endpoint, to: list[str]) -> None:
     endpoint: '{s3.endpoint}'
     access_key_id: '((s3.key))'
     secret_access_key: '((s3.secret))'
+    use_path_style: true
   params: {{unpack: true}}
 """
     assert block in ran.err

@@ -119,6 +119,8 @@ def image_resource(location: str, options: S3Options, known: Sequence[str]) -> s
         "secret_access_key": "((s3.secret))",
     }
     lines = [f"    {name}: {_scalar(value)}" for name, value in source.items() if value]
+    if source["endpoint"] and options.addressing != "virtual":
+        lines.append("    use_path_style: true")  # the resource would look for the bucket in the host's name
     return "\n".join(["image_resource:", "  type: s3", "  source:", *lines, "  params: {unpack: true}"])
 
 

@@ -14,6 +14,7 @@ import shutil
 import statistics
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from benchmarks.measure import Cost
 
 _MIB = 1 << 20
-_OURS = """
+_PIECE = 1 << 16
+# The upload alone, of standard input.
+OURS = """
 import sys
 from ocirootfs.s3.destination import S3Destination
 from ocirootfs.s3.url import S3Options, S3Url
@@ -53,6 +56,7 @@ class _Sink(BaseHTTPRequestHandler):
     """As much of S3 as an upload needs; its ETags are no MD5s, so that nobody compares them."""
 
     protocol_version = "HTTP/1.1"
+    server: _Server
     _buffer = bytearray(_MIB)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -74,8 +78,12 @@ class _Sink(BaseHTTPRequestHandler):
             self.wfile.flush()
         left = int(self.headers.get("Content-Length", 0))
         view = memoryview(self._buffer)
+        rate, begun, taken = self.server.rate, time.monotonic(), 0
         while left:
-            left -= self.rfile.readinto(view[: min(left, _MIB)]) or left
+            count = self.rfile.readinto(view[: min(left, _PIECE if rate else _MIB)]) or left
+            left, taken = left - count, taken + count
+            if rate:
+                time.sleep(max(0.0, begun + taken / rate - time.monotonic()))
 
     def _answer(self, text: str, **headers: str) -> None:
         self.send_response(200)
@@ -87,11 +95,14 @@ class _Sink(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    rate: float | None = None
 
 
 @contextmanager
-def _sink() -> Iterator[str]:
+def sink(rate: float | None = None) -> Iterator[str]:
+    """Run a store that forgets what it gets, at most `rate` bytes a second on each connection; gives its URL."""
     server = _Server(("127.0.0.1", 0), _Sink)
+    server.rate = rate
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -109,7 +120,7 @@ class _Contestant:
 
 def _contestants(aws: str | None) -> list[_Contestant]:
     found = [
-        _Contestant("ocirootfs", [sys.executable, "-c", _OURS]),
+        _Contestant("ocirootfs", [sys.executable, "-c", OURS]),
         _Contestant("boto3 upload_fileobj", [sys.executable, "-c", _BOTO3]),
     ]
     program = aws or shutil.which("aws")
@@ -149,7 +160,7 @@ def main() -> None:
     path = images.CACHE / "stream"
     _stream(path, chosen.size)
     load = os.getloadavg()[0]
-    with _sink() as url:
+    with sink() as url:
         os.environ.update(
             AWS_ENDPOINT_URL_S3=url, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AWS_DEFAULT_REGION="us-east-1"
         )

@@ -40,6 +40,7 @@ ZSTD_WINDOW = 1 << 27
 # A four-byte block of a zstd frame may stand for 128 KiB (RFC 8878, 3.1.1.2), and the library hands out all that an
 # input holds at once; two KiB of input bound that to 64 MiB for a bomb, at the price of a fifth of the speed.
 _ZSTD_INPUT = 1 << 11
+_ZSTD_HEAD = 18  # bytes of the longest frame header
 
 
 def decompressed(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
@@ -131,28 +132,31 @@ def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
     context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
     frame = context.decompressobj()
-    begun = False
+    head, made = b"", 0  # of the frame at hand
     waiting: list[bytes] = []
     size = 0
     for part in _sliced(chunks, _ZSTD_INPUT):
         data = part
         while data:
-            begun = True
+            head = (head + data[:_ZSTD_HEAD])[:_ZSTD_HEAD]
             try:
                 piece = frame.decompress(data)
             except zstandard.ZstdError as error:
                 raise InputError(f"{what}: the zstd stream is corrupt or asks for too much memory ({error})") from None
             waiting.append(piece)
             size += len(piece)
+            made += len(piece)
             data = b""
             if frame.eof:
-                data, frame, begun = frame.unused_data, context.decompressobj(), False
+                if zstandard.frame_content_size(head) not in (-1, made):  # libzstd looks only if it gets all at once
+                    raise InputError(f"{what}: the zstd stream is corrupt (a frame is not as long as it says)")
+                data, frame, head, made = frame.unused_data, context.decompressobj(), b"", 0
         if size >= PIECE // 4:
             yield b"".join(waiting)
             waiting, size = [], 0
     if size:
         yield b"".join(waiting)
-    if begun:
+    if head:
         raise TruncatedError(f"{what}: the zstd stream is cut short")
 
 

@@ -204,6 +204,14 @@ def test_zstd_checks_its_sum() -> None:
         plain(bytes(stream))
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_zstd_checks_the_size_that_a_frame_says(size: int) -> None:
+    """An empty frame that says 29,272 bytes; libzstd notices only if it is given all of it at once."""
+    stream = b"\x28\xb5\x2f\xfd\x60\x58\x71\x04\0\0\1\0\0"
+    with pytest.raises(InputError, match="the zstd stream is corrupt"):
+        b"".join(decompressed((stream[at : at + size] for at in range(0, len(stream), size)), "the stream"))
+
+
 def zstd_frame(window: int) -> bytes:
     """Return a frame by hand (RFC 8878): no flags, a window descriptor, one raw block `abc`."""
     return b"\x28\xb5\x2f\xfd\x00" + bytes([window]) + (1 | 3 << 3).to_bytes(3, "little") + b"abc"

@@ -24,6 +24,7 @@ SEEDS = [
     zstandard.compress(_TEXT),
     zstandard.compress(_TEXT) + b"\x50\x2a\x4d\x18\x04\0\0\0skip" + zstandard.compress(b"more"),
     zstandard.compress(bytes(1 << 22)),
+    b"\x28\xb5\x2f\xfd\x60\x58\x71\x04\0\0\1\0\0",  # says 29,272 bytes, and has none
     lzma.compress(_TEXT),
     bz2.compress(_TEXT),
     _TEXT,

@@ -312,6 +312,12 @@ def main(seeds: int = 300) -> None:
         choose = random.Random(seed).choice
         stack = model.random_stack(choose)
         check_stack(stack, excluding(choose(((), (), (), (b"a",), (b"b/a", b"c")))))
+    directory = {"type": "dir"}
+    nested: Stack = [
+        [directory | {"name": "b"}, file("b/x"), directory | {"name": "b/a"}, file("b/a/f"), file("b/c/f")]
+    ]
+    for paths in ((b"b/a",), (b"b/a", b"b/c"), (b"b/c",)):
+        check_stack(nested, excluding(paths))
     for name in ODD:
         check_warnings(name)
     too_deep: Data = {"type": "file", "name": "d/" * (DEPTH + 1) + "f"}
@@ -572,13 +578,31 @@ MUTANTS = [
         "not path.startswith(AUFS)",
     ),
     Mutant(
-        "opaque directories hide nothing deeper",
+        "an opaque root hides nothing", "flattening", "COVERED if self._above.opaque else self._above", "self._above"
+    ),
+    Mutant(
+        "opaque directories hide nothing inside",
         "flattening",
-        "            if node.opaque:\n                return COVERED\n",
+        "return COVERED if child.opaque else child",
+        "return child",
+    ),
+    Mutant(
+        "what covers a parent is forgotten",
+        "flattening",
+        "            return above.cover\n",
+        "            return None\n",
+    ),
+    Mutant(
+        "a directory below a known one is not excluded",
+        "flattening",
+        "        if self._excluded and self._excluded(path):\n            return COVERED\n",
         "",
     ),
     Mutant(
-        "opaque directories hide nothing inside", "flattening", "return COVERED if node.opaque else node", "return node"
+        "a place is where its name says",
+        "layertree",
+        "if above is not None and not above.moved and",
+        "if above is not None and",
     ),
     Mutant(
         "a file hides nothing below its path", "flattening", "return None if child is None else COVERED", "return None"

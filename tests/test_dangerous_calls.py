@@ -15,9 +15,11 @@ import ocirootfs
 PACKAGE = Path(ocirootfs.__file__).parent
 CALLS = {
     "eval", "exec", "compile", "__import__", "extractall", "extract", "unpack_archive", "mktemp", "system", "popen",
-    "getoutput", "getstatusoutput", "_create_unverified_context", "disable_warnings", "realpath", "rmtree",
+    "unsafe_load", "full_load", "load_all", "getoutput", "getstatusoutput", "_create_unverified_context",
+    "disable_warnings", "realpath", "rmtree",
 }  # fmt: skip
-MODULES = {"pickle", "marshal", "shelve", "tarfile", "zipfile", "yaml", "xml", "telnetlib", "ftplib", "ctypes"}
+MODULES = {"pickle", "marshal", "shelve", "tarfile", "zipfile", "xml", "telnetlib", "ftplib", "ctypes"}
+LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"}  # yaml's that run code
 KEYWORDS = {("shell", True), ("verify", False), ("allow_redirects", True), ("check_hostname", False)}
 
 
@@ -44,6 +46,8 @@ def faults(source: str) -> list[str]:
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in MODULES]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
             found.append(str(node.module))
+        elif isinstance(node, ast.Attribute) and node.attr in LOADERS:
+            found.append(node.attr)
         elif isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append("except:")
     return found
@@ -65,6 +69,9 @@ def test_nothing_dangerous(path: Path) -> None:
         ("import os\nos.system('x')", ["system()"]),
         ("try:\n  x\nexcept:\n  pass", ["except:"]),
         ("tempfile.mktemp()", ["mktemp()"]),
+        ("yaml.load(text, yaml.Loader)", ["Loader"]),
+        ("yaml.full_load(text)", ["full_load()"]),
+        ("yaml.load(text, yaml.SafeLoader)", []),
         ("import re\nre.compile('x')", []),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_metadata_is_what_an_index_takes() -> None:
     assert "3.11.0" in found.requires_python
     assert found.description_content_type == "text/markdown"
     needed = {requirement.name for requirement in found.requires_dist or () if not requirement.marker}
-    assert needed == {"requests", "urllib3", "zstandard", "boto3", "tqdm", "isal", "zlib-ng"}
+    assert needed == {"requests", "urllib3", "zstandard", "boto3", "tqdm", "isal", "zlib-ng", "pyyaml"}
     assert "Typing :: Typed" in (found.classifiers or ())
     assert Path(ocirootfs.__file__).with_name("py.typed").is_file()
 

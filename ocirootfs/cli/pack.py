@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.s3.url import S3Options
 
+# Seconds after which a thread that has inflated or deflated something gets the interpreter back. With Python's five
+# milliseconds an image of 80,000 small files takes a tenth longer; other images are all the same.
+_SWITCH = 0.001
+
 _EXAMPLES = """\
 SOURCE is - (standard input, the default), a reference such as ubuntu:17.04,
 oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path
@@ -127,6 +131,7 @@ def _resource(chosen: argparse.Namespace) -> ResourceType:
 
 def run(chosen: argparse.Namespace) -> None:
     """Pack one image."""
+    sys.setswitchinterval(_SWITCH)
     source = Source.parse(chosen.source)
     if chosen.image is not None:
         source = source.called(chosen.image)

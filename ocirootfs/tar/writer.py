@@ -12,13 +12,9 @@ from __future__ import annotations
 
 import zlib
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.tar import header, pax
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 END = bytes(2 * header.BLOCK)
 """Two zero blocks: the end of an archive."""
@@ -113,23 +109,23 @@ def _long(kind: bytes, text: bytes) -> bytes:
 
 
 def _extension(kind: bytes, name: bytes, body: bytes) -> bytes:
-    parts: Sequence[bytes] = (
-        header.sealed(
-            header.LAYOUT.pack(
-                name[:100],
-                header.field(0o644, 8),
-                header.field(0, 8),
-                header.field(0, 8),
-                header.field(len(body), 12),
-                header.field(0, 12),
-                b"        ",
-                kind,
-                b"",
-                header.USTAR_MAGIC if kind == b"x" else header.GNU_MAGIC,
-                *[b""] * 5,
-            )
-        ),
-        body,
-        file_padding(len(body)),
+    return b"".join((_extension_header(kind, name, len(body)), body, file_padding(len(body))))
+
+
+@lru_cache(maxsize=256)
+def _extension_header(kind: bytes, name: bytes, size: int) -> bytes:
+    return header.sealed(
+        header.LAYOUT.pack(
+            name[:100],
+            header.field(0o644, 8),
+            header.field(0, 8),
+            header.field(0, 8),
+            header.field(size, 12),
+            header.field(0, 12),
+            b"        ",
+            kind,
+            b"",
+            header.USTAR_MAGIC if kind == b"x" else header.GNU_MAGIC,
+            *[b""] * 5,
+        )
     )
-    return b"".join(parts)

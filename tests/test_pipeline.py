@@ -410,6 +410,9 @@ def test_fetch_is_killed(sent: int, registry: FakeRegistry, big: Built, s3: S3En
         started("fetch", reference, stdin=subprocess.DEVNULL) as fetch,
         started("pack", "-o", target, "--endpoint-url", s3.endpoint, "--part-size", "5MiB", stdin=fetch.stdout) as pack,
     ):
+        assert fetch.stdout is not None
+        fetch.stdout.close()  # what is left in the pipe is pack's, and waiting for fetch would read it
+        fetch.stdout = None
         end = time.monotonic() + 40
         while len(registry.seen(path="/blobs/")) <= sent:
             assert time.monotonic() < end

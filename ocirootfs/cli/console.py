@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ocirootfs.cli.messages import Format
 
 _LOG = logging.getLogger("ocirootfs.cli")
+# Bytes of each thread's stack, all of which a limit on memory counts. The usual 8 MiB leave a small container none, and
+# Python waits for ever for a thread that finds no memory to begin with.
+_STACK = 1 << 20
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,6 +42,7 @@ class Interrupted(BaseException):
 
 def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, log_format: Format = "text") -> int:
     """Run a command and return the exit status that says how it ended."""
+    threading.stack_size(_STACK)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")  # a C locale must not turn a message into a traceback
     _log_to_stderr(log_format, quiet=quiet, verbose=verbose, debug=debug)

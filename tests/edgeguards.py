@@ -295,9 +295,21 @@ GUARDS = [
     ),
     Guard(
         "an archive comes to so much", "limits",
-        "        if count > most:",
-        "        if not most:",
+        'if count > most:\n            raise _too_much("the archive", most)',
+        'if not most:\n            raise _too_much("the archive", most)',
         ("test_limits.py::test_what_the_archive_comes_to",),
+    ),
+    Guard(
+        "a tree comes to so much", "limits",
+        'if count > most:\n            raise _too_much("the tree", most)',
+        'if not most:\n            raise _too_much("the tree", most)',
+        ("test_limits.py::test_the_option_for_a_directory",),
+    ),
+    Guard(
+        "entries of all layers are counted", "flattening",
+        "        self._left -= ordinal + 1\n",
+        "",
+        ("test_limits.py::test_entries_of_all_layers_together",),
     ),
     # What is shown
     Guard(

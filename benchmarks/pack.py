@@ -1,10 +1,11 @@
 """`ocirootfs pack` beside what recompresses the same layers, and beside what else makes such an archive.
 
-    python -m benchmarks.pack [--image debian --image many ...] [--rounds 5] [--write]
+    python -m benchmarks.pack [--image debian --image many ...] [--rounds 5] [--tree-rounds 5] [--write]
 
 Every round runs each of them once, in turn, so that a busy machine is as unfair to all; ratios are medians of the
-rounds' ratios. The floor F is what the libraries alone take (`benchmarks.floor`), in CPU seconds over cores. `--write`
-replaces RESULTS.md, RESULTS.json and results.svg beside this file.
+rounds' ratios. Others that make the tree take minutes, so they can be left out of later rounds (`--tree-rounds`). The
+floor F is what the libraries alone take (`benchmarks.floor`), in CPU seconds over cores. `--write` replaces RESULTS.md,
+RESULTS.json and results.svg beside this file.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def _floor(archive: Path, built: Built) -> dict[str, float]:
 
 
 def ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    """Return the median of the rounds' ratios."""
-    return statistics.median(this / that for this, that in zip(these, those, strict=True))
+    """Return the median of the ratios of the rounds that `these` took part in, the first ones."""
+    return statistics.median(this / that for this, that in zip(these, those[: len(these)], strict=True))
 
 
 def _table(found: Sequence[Contestant], reference: Contestant, gzipped: int) -> list[str]:
@@ -92,7 +93,7 @@ def _load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
-def measured(built: Built, rounds: int) -> tuple[list[str], dict[str, Any]]:
+def measured(built: Built, rounds: int, tree_rounds: int | None = None) -> tuple[list[str], dict[str, Any]]:
     """Measure one image; return what to print, and the figures that a later run is compared with."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     SCRATCH.mkdir(parents=True)
@@ -104,9 +105,14 @@ def measured(built: Built, rounds: int) -> tuple[list[str], dict[str, Any]]:
     for number in range(rounds):
         print(f"{built.name}: round {number + 1} of {rounds}", file=sys.stderr)
         for one in found:
-            one.run()
+            is_peer = one.flattens and one not in (ours, fast)
+            if not is_peer or number < (rounds if tree_rounds is None else tree_rounds):
+                one.run()
         floors.append(_floor(ours.output, built))
     after = _load()
+    failed = [one for one in found if max(one.sizes) < min(ours.sizes) // 4]
+    found = [one for one in found if one not in failed]
+    absent += [f"what failed: {one.name}" for one in failed]
     gzipped = gzipped_size(ours.output)
     same = "the same bytes every round" if len(ours.digests) == 1 else f"{len(ours.digests)} DIFFERENT ARCHIVES"
     if tar_digest(ours.output) != tar_digest(fast.output):
@@ -133,10 +139,11 @@ def measured(built: Built, rounds: int) -> tuple[list[str], dict[str, Any]]:
     return lines, {"ratios": figures, "floor": floor, "size": round(max(ours.sizes) / gzipped, 4)}
 
 
-def machine(rounds: int) -> str:
+def machine(rounds: int, tree_rounds: int | None = None) -> str:
     """Describe where and how this ran."""
+    fewer = "" if tree_rounds is None else f" (others that make the tree: the first {tree_rounds})"
     return (
-        f"{measure.machine()}, Linux {platform.release()}, Python {platform.python_version()}; {rounds} rounds, "
+        f"{measure.machine()}, Linux {platform.release()}, Python {platform.python_version()}; {rounds} rounds{fewer}, "
         "interleaved, the files in the page cache."
     )
 
@@ -161,12 +168,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__.partition("\n")[0])
     parser.add_argument("--image", choices=sorted([*images.MAKERS, "debian"]), action="append")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--tree-rounds", type=int, metavar="N", help="rounds that others who make the tree take part in"
+    )
     parser.add_argument("--write", action="store_true", help="replace the committed results")
     chosen = parser.parse_args()
-    lines = ["# Results of `python -m benchmarks.pack`", "", machine(chosen.rounds), ""]
+    lines = ["# Results of `python -m benchmarks.pack`", "", machine(chosen.rounds, chosen.tree_rounds), ""]
     figures = {}
     for name in chosen.image or _STANDARD:
-        section, figures[name] = measured(build(name), chosen.rounds)
+        section, figures[name] = measured(build(name), chosen.rounds, chosen.tree_rounds)
         print("\n".join(section), flush=True)
         lines += section
     if chosen.write:

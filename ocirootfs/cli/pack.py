@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.s3.url import S3Options
 
-# Seconds after which a thread that has inflated or deflated something gets the interpreter back. With Python's five
-# milliseconds an image of 80,000 small files takes a tenth longer; other images are all the same.
+# Seconds after which a thread that has inflated or deflated something gets the interpreter back; Python's own are
+# 0.005. In three rounds an image of 80,000 small files took 5.1 s instead of 6.0, one of 25 layers 3.5 instead of 3.3,
+# and later rounds spread as widely: it does no harm, and what it gains is not settled.
 _SWITCH = 0.001
 
 _EXAMPLES = """\

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from itertools import accumulate
 
@@ -170,6 +171,31 @@ def test_cancel_stops_a_part_at_its_next_read_and_the_rest_before_it() -> None:
     store.gate.set()
     assert parts.cancel(10)
     assert store.sent == {}
+
+
+def test_cancel_waits_for_a_part_whose_thread_was_being_started_when_a_signal_came() -> None:
+    """The signal's exception leaves `Thread.start` while the thread runs: nobody was told of it, yet it sends."""
+    arrived, gate = threading.Event(), threading.Event()
+
+    def send(number: int, part: PartBody) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        arrived.set()
+        assert gate.wait(10)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    parts = Parts(send, base=10, jobs=1)
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            parts.write(b"x" * 1000)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert arrived.wait(10)
+    assert not parts.cancel(0.05)
+    gate.set()
+    assert parts.cancel(10)
 
 
 def test_a_cancelled_part_is_no_exception_that_botocore_would_retry() -> None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-import time
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ocirootfs.errors import DestinationError, LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Amazon S3 User Guide, "Amazon S3 multipart upload limits".
 MAX_PARTS = 10_000
@@ -114,6 +114,8 @@ class Parts(Generic[T]):
         self._number = 1
         self._threads: list[threading.Thread] = []
         self._cancelled = threading.Event()
+        self._change = threading.Condition()
+        self._sending = 0
         self._failure: BaseException | None = None
 
     @property
@@ -150,13 +152,11 @@ class Parts(Generic[T]):
 
     def cancel(self, seconds: float) -> bool:
         """Send nothing more; wait at most `seconds` for the parts under way, return whether all have ended."""
-        self._cancelled.set()
-        self._stop()
-        end = time.monotonic() + seconds
-        alive = [thread for thread in self._threads if thread.is_alive()]
-        for thread in alive:
-            thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in alive)
+        # Counts what is being sent, not threads: a signal's exception may leave `Thread.start` when the thread runs.
+        with self._change:
+            self._cancelled.set()
+            self._stop()
+            return self._change.wait_for(lambda: not self._sending, max(0.0, seconds))
 
     def _next_buffer(self) -> memoryview:
         buffer = self._free.get()
@@ -178,13 +178,13 @@ class Parts(Generic[T]):
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="ocirootfs-part", daemon=True)
+        self._threads.append(thread)
         try:
             thread.start()
         except RuntimeError as error:  # the container's limit on processes
+            self._threads.remove(thread)
             if not self._threads:
                 raise LocalError(f"cannot start a thread to upload with: {error}") from error
-            return
-        self._threads.append(thread)
 
     def _stop(self) -> None:
         for _ in self._threads:
@@ -194,7 +194,7 @@ class Parts(Generic[T]):
         while job := self._full.get():
             number, buffer, filled = job
             try:
-                if not self._cancelled.is_set():
+                with self._under_way():
                     self._sent[number] = self._send(number, PartBody(buffer[:filled], self._cancelled))
             except PartCancelledError:
                 pass
@@ -203,6 +203,19 @@ class Parts(Generic[T]):
                 self._cancelled.set()
             finally:
                 self._free.put(buffer)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._change:
+            if self._cancelled.is_set():
+                raise PartCancelledError
+            self._sending += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._sending -= 1
+                self._change.notify_all()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import io
 import os
-import secrets
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ class FileDestination:
         # applies the umask (and default ACLs) to mode 0666, which no later chmod could do without reading the
         # umask, and the only call that reads it also changes it for every thread.
         stem = os.fsdecode(os.fsencode(self._path.name)[:_STEM_BYTES])
-        self._part: Path | None = self._path.with_name(f"{stem}.{secrets.token_hex(4)}.part")
+        self._part: Path | None = self._path.with_name(f"{stem}.{os.urandom(4).hex()}.part")
         try:
             with self._local_errors():
                 self._file = self._part.open("xb", buffering=0)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +46,9 @@ def _affordable(size: int, directory: str | None) -> bool:
 
 def spare_room(directory: str | None) -> int:
     """Return how many bytes may lie in temporary files: half of what is free, and none where that is memory."""
+    import shutil  # noqa: PLC0415  # what stays in memory does without
+    import tempfile  # noqa: PLC0415
+
     try:
         where = directory or tempfile.gettempdir()
         return 0 if _is_memory(where) else shutil.disk_usage(where).free // 2

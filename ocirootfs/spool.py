@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ocirootfs.errors import LocalError
@@ -44,6 +43,8 @@ class Spool:
             self._file.seek(self._end)
             _write_all(self._file, piece)
         except OSError as error:
+            import tempfile  # noqa: PLC0415  # as below
+
             need = self._end + len(piece)
             raise LocalError(
                 f"cannot keep {need} bytes in a temporary file in {self._directory or tempfile.gettempdir()}: "
@@ -53,6 +54,8 @@ class Spool:
         self._end += len(piece)
 
     def _to_disk(self, held: io.BytesIO) -> None:
+        import tempfile  # noqa: PLC0415  # what stays in memory does without
+
         # Unbuffered, so that a full disk is met here and not in a later seek or close.
         file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115  # close() ends it
         try:

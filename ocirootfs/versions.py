@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ocirootfs import goregexp
 from ocirootfs.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from ocirootfs import goregexp
 
 _VERSION = re.compile(r"([0-9A-Za-z_.]+)(?:-([0-9A-Za-z_.-]+))?(?:\+([0-9A-Za-z_.-]+))?", re.ASCII)
 _LARGEST = 2**63 - 1
@@ -100,6 +101,12 @@ class Folder(NamedTuple):
     has_more: bool
 
 
+def _compiled(text: str) -> goregexp.Regexp:
+    from ocirootfs import goregexp  # noqa: PLC0415  # most archives are made without a word of a regexp
+
+    return goregexp.compiled(text)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRegexp:
     """A `regexp:` of the S3 resource."""
@@ -110,14 +117,14 @@ class KeyRegexp:
     @classmethod
     def parse(cls, text: str) -> KeyRegexp:
         """Compile it; UsageError for what Go refuses, and for one in which the resource would find no version."""
-        whole = goregexp.compiled(text)
+        whole = _compiled(text)
         if len(whole.names) < 2:
             raise UsageError(
                 f"'{printable(text, 100)}' has no group, so that no version is found", hint="name-(.*).tgz"
             )
         for section in text.split("/"):
             try:
-                goregexp.compiled(section)
+                _compiled(section)
             except UsageError:
                 raise UsageError(
                     f"'{printable(text, 100)}' has a group or class with a '/' in it, where the resource cuts it"
@@ -155,7 +162,7 @@ class KeyRegexp:
             if not is_leaf and not _SPECIAL.search(sections[depth]):
                 queue.append((f"{prefix}{sections[depth]}/", depth + 1))
                 continue
-            wanted = goregexp.compiled(f"^{prefix}{sections[depth]}{'' if is_leaf else '/'}$")
+            wanted = _compiled(f"^{prefix}{sections[depth]}{'' if is_leaf else '/'}$")
             for found in below(prefix):
                 if found.has_more == is_leaf or wanted.search(found.name) is None:
                     continue

@@ -39,13 +39,17 @@ class Words(argparse.ArgumentParser):
         super().__init__(**{**settings, **plain})
         self.suggest_on_error = False  # Python's own, from 3.14 on
 
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        """Return one for no help: argparse asks for it with every option, to see whether the metavar is a good one."""
+        return argparse.RawDescriptionHelpFormatter(self.prog, width=80)  # it would ask for the terminal's, each time
+
     def format_help(self) -> str:
         """Return the short help."""
         return self.help_text(is_full=False)
 
     def help_text(self, *, is_full: bool) -> str:
         """Return the help, with or without what the options in groups do."""
-        formatter = self._get_formatter()
+        formatter = super()._get_formatter()
         formatter.add_usage(self.usage_line(), self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)
         named: list[argparse._ArgumentGroup] = []

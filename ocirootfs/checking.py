@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocirootfs import versions
-from ocirootfs.compression import decompressed
 from ocirootfs.consumer import document, sniff, suffix
 from ocirootfs.consumer.dialect import Kind, Tree
 from ocirootfs.consumer.finding import Finding, Findings, Severity
-from ocirootfs.consumer.stream import Stream, gunzipped, members
+from ocirootfs.consumer.stream import Stream, bunzipped, gunzipped, members
 from ocirootfs.consumer.user import Ids, resolve
 from ocirootfs.errors import InputError, TruncatedError
 from ocirootfs.tar import header
@@ -66,13 +65,18 @@ class Checked:
 
 
 def check(
-    chunks: Iterable[bytes], name: str | None, *, key: str | None = None, regexp: KeyRegexp | None = None
+    chunks: Iterable[bytes],
+    name: str | None,
+    *,
+    key: str | None = None,
+    regexp: KeyRegexp | None = None,
+    entries: int = ENTRIES,
 ) -> Checked:
     """Read an archive as Concourse would.
 
     `name` is the last part of its key, by which gunzip goes, None if it is not known; `regexp` and the whole `key` (by
-    default `name`) are for the version. Of what does not reach a tar only the beginning is read. Raises what `chunks`
-    raise.
+    default `name`) are for the version; at most `entries` are looked at. Of what does not reach a tar only the
+    beginning is read. Raises what `chunks` raise.
     """
     findings = Findings()
     version = None
@@ -80,7 +84,7 @@ def check(
         version = regexp.version(key or name or "")
         if why := versions.refusal(regexp, key or name or ""):
             findings.add("version", key or name or "", why)
-    reading = _Reading(findings, name)
+    reading = _Reading(findings, name, entries)
     reading.run(chunks)
     user = None if "user-type" in findings or "user-unknown" in findings else reading.user
     return Checked(
@@ -91,11 +95,12 @@ def check(
 class _Reading:
     """One pass over one archive."""
 
-    def __init__(self, findings: Findings, name: str | None) -> None:
+    def __init__(self, findings: Findings, name: str | None, most: int) -> None:
         self.compressed = self.expanded = self.files = self.entries = 0
         self.user: Ids | None = None
         self._findings = findings
         self._name = name
+        self._most = most
         self._intermediate: str | None = name
         self._kept: dict[bytes, bytes] = {}
         self._rootfs: Member | None = None
@@ -129,7 +134,7 @@ class _Reading:
         if kind == sniff.GZIP:
             yield from gunzipped(whole, lambda: self._findings.add("trailing-garbage"))
         else:
-            yield from decompressed(whole, "bzip2")
+            yield from bunzipped(whole)
         for _ in whole:
             pass
 
@@ -169,11 +174,11 @@ class _Reading:
         try:
             for member in members(stream, self._findings.add):
                 self.entries += 1
-                if self.entries > ENTRIES:
+                if self.entries > self._most:
                     self._findings.add("too-many-entries", member.name)
                     break
-                if not self._take(stream, member, tree.add(member)):
-                    self._findings.add("tar-truncated", member.name)
+                if cut := self._take(stream, member, tree.add(member)):
+                    self._findings.add(cut, member.name)
                     break
             stream.drain()
         finally:
@@ -181,8 +186,8 @@ class _Reading:
         tree.finish()
         self._judge_top(tree)
 
-    def _take(self, stream: Stream, member: Member, path: bytes | None) -> bool:
-        """Keep the content of what Concourse reads, and pass over that of others; False if it is not all there."""
+    def _take(self, stream: Stream, member: Member, path: bytes | None) -> str | None:
+        """Keep the content of what Concourse reads, and pass over that of others; say what is cut of it."""
         size = 0 if member.kind in b"123456" else member.size
         if path in _KEPT:
             self._kept.pop(path, None)
@@ -190,13 +195,16 @@ class _Reading:
             self._rootfs = member
         if member.kind in b"07S":
             self.files += size
+        rest = size
         if path in _KEPT and member.kind in b"07":
             if size <= _KEPT[path]:
                 self._kept[path] = stream.read(size)
-                return len(self._kept[path]) == size and stream.skip(header.padding(size))
-            if path == _METADATA:
+                rest -= len(self._kept[path])
+            elif path == _METADATA:
                 self._findings.add("metadata-large", path)
-        return stream.skip(size + header.padding(size))
+        if not stream.skip(rest):
+            return "tar-truncated"
+        return None if stream.skip(header.padding(size)) else "tar-cut-padding"
 
     def _judge_top(self, tree: Tree) -> None:
         add = self._findings.add
@@ -206,12 +214,14 @@ class _Reading:
             user = document.judge(self._kept[_METADATA], self._findings)
         elif kind is None:
             add("no-metadata")
+        elif tree.is_hard_link(_METADATA):
+            add("metadata-linked", _METADATA)
         elif "metadata-large" not in self._findings:
             add("metadata-no-file", _METADATA)
-        self._judge_rootfs(tree, user)
+        self._judge_rootfs(tree)
         self._judge_user(tree, user)
 
-    def _judge_rootfs(self, tree: Tree, user: str) -> None:
+    def _judge_rootfs(self, tree: Tree) -> None:
         kind = tree.kind(b"rootfs")
         if kind is None:
             self._findings.add("no-rootfs")
@@ -221,15 +231,13 @@ class _Reading:
             self._findings.add("rootfs-empty")
         if not any(tree.kind(path) for path in (b"rootfs/bin/sh", b"rootfs/usr/bin/sh")):
             self._findings.add("no-shell")
-        is_root = user.partition(":")[0] in ("", "0", "root")
-        if self._rootfs is not None and not is_root and not self._rootfs.mode & 0o001:
-            self._findings.add("rootfs-closed", b"rootfs", f"mode {self._rootfs.mode & 0o7777:04o}")
 
     def _judge_user(self, tree: Tree, user: str) -> None:
         odd = [path for path in (_PASSWD, _GROUP) if path not in self._kept]
         found = resolve(user, self._kept.get(_PASSWD), self._kept.get(_GROUP))
         if isinstance(found, Ids):
             self.user = found
+            self._judge_access(found)
         elif any(tree.kind(path) for path in odd) or tree.kind(b"rootfs/etc") in (Kind.SYMLINK, Kind.LATE_SYMLINK):
             self._findings.add("user-unsure", "metadata.json", f"'{user}'")
         else:
@@ -237,6 +245,14 @@ class _Reading:
         if odd and isinstance(found, Ids) and found.uid:
             for path in odd:
                 self._findings.add("passwd-odd", path)
+
+    def _judge_access(self, user: Ids) -> None:
+        """Say if a user cannot enter rootfs/, which root can."""
+        if self._rootfs is None or user.uid == 0:
+            return
+        bit = 0o100 if user.uid == self._rootfs.uid else 0o010 if user.gid == self._rootfs.gid else 0o001
+        if not self._rootfs.mode & bit:
+            self._findings.add("rootfs-closed", b"rootfs", f"mode {self._rootfs.mode & 0o7777:04o}")
 
 
 def _headed(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:

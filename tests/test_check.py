@@ -20,9 +20,10 @@ from ocirootfs.image import Image
 from ocirootfs.manifest import parse_config
 from ocirootfs.s3.url import S3Options
 from ocirootfs.spool import Spool
+from ocirootfs.versions import KeyRegexp
 from tests import make_fixtures
 from tests.commands import run, run_here
-from tests.consumer import META, ROOT, VECTORS, Vector, file, of, packed, tar
+from tests.consumer import META, ROOT, VECTORS, Vector, file, of, tar
 from tests.layers import FIXTURES
 from tests.mutants import layers_of, vectors
 from tests.servers.raw import answering
@@ -57,9 +58,44 @@ def test_a_trap(vector: Vector) -> None:
         assert checked.starts == all(RULES[code].severity is not Severity.BREAKS for code in vector.codes)
 
 
+@pytest.mark.parametrize("most", [4, 5])
+def test_more_entries_than_are_looked_at(most: int) -> None:
+    checked = check([PLAIN], "a.tgz", entries=most)
+    assert codes(checked, Severity.BREAKS) >= ({"too-many-entries"} if most < 5 else set())
+    assert checked.starts == (most == 5)
+
+
+def test_a_name_that_is_not_known() -> None:
+    assert codes(check([PLAIN], None), *Severity) == {"name-unknown"}
+
+
+@pytest.mark.parametrize(
+    ("key", "regexp", "version", "breaks"),
+    [
+        ("ubuntu/ubuntu-17.04.tgz", "ubuntu/ubuntu-(.*).tgz", "17.04", False),
+        ("ubuntu/ubuntu-17.04.meta.tgz", "ubuntu/ubuntu-(.*).tgz", "17.04.meta", False),
+        ("ubuntu/ubuntu-core-17.04.tgz", "ubuntu/ubuntu-(.*).tgz", "core-17.04", False),
+        ("ubuntu/ubuntu-17.04_tgz", "ubuntu/ubuntu-(.*).tgz", "17.04", False),
+        ("c/c-2.0.0-sha256:ab.tgz", "c/c-(.*)-(.*).tgz", "2.0.0", False),
+        ("c/c-arm-2.tgz", "c/c-(?P<arch>.*)-(?P<version>.*).tgz", "2", False),
+        ("c/c-2.0.0-sha256:ab.tgz", "c/c-(.*).tgz", "2.0.0-sha256:ab", True),
+        *(
+            (f"a-{version}.tgz", "a-(.*).tgz", version, True)
+            for version in ["", "1..2", "1.2.", "3.0.0~rc", "1 2", "9" * 20, "0.0.79+g1+2", "1%2", "ünï"]
+        ),
+        ("ubuntu/ubuntu-17.04.tgz.sha256", "ubuntu/ubuntu-(.*).tgz", "17.04", True),  # not from end to end
+        ("ubuntu/a/ubuntu-17.04.tgz", "ubuntu/ubuntu-(.*).tgz", None, True),
+        ("other/ubuntu-17.04.tgz", "ubuntu/ubuntu-(.*).tgz", None, True),
+    ],
+)
+def test_the_version(key: str, regexp: str, version: str | None, breaks: bool) -> None:
+    checked = check([PLAIN], "a.tgz", key=key, regexp=KeyRegexp.parse(regexp))
+    assert (checked.version, codes(checked, *Severity)) == (version, {"version"} if breaks else set())
+
+
 def test_every_code_has_a_vector() -> None:
     met = {code for vector in VECTORS for code in vector.codes | vector.notes}
-    others = {"version", "name-unknown", "metadata-large", "too-many-entries", "pax-large"}
+    others = {"version", "name-unknown", "too-many-entries"}  # the tests above
     assert set(RULES) == met | others
 
 
@@ -75,11 +111,24 @@ def test_what_the_first_bytes_are_taken_for(head: str, length: int, kinds: list[
     [
         ("", (0, 0)), ("root", (0, 0)), ("alex", (1000, 1001)), ("1000", (1000, 1001)), ("4242", (4242, 0)),
         ("4242:4343", (4242, 4343)), ("alex:staff", (1000, 50)), ("alex:50", (1000, 50)), ("1000:staff", (1000, 50)),
+        ("1000:1000", (1000, 1000)), ("alex:", (1000, 1001)), (":", (0, 0)), ("2147483647", (2147483647, 0)),
         (":staff", (0, 50)), ("alex:nogrp", None), ("-1", None), ("2147483648", None),
     ],
 )  # fmt: skip
 def test_whom_a_task_runs_as(user: str, ids: tuple[int, int] | None) -> None:
-    (vector,) = (each for each in VECTORS if each.name == f"user-{user}" or (not user and each.name == "plain"))
+    (vector,) = (each for each in VECTORS if each.name == f"user-{user}")
+    assert check([vector.archive], vector.called).user == ids
+
+
+@pytest.mark.parametrize(
+    ("user", "ids"),
+    [
+        ("", (0, 0)), ("root", (0, 0)), ("alex", None), ("1000", (1000, 0)), ("4242:4343", (4242, 4343)),
+        ("alex:50", None), (":staff", None),
+    ],
+)  # fmt: skip
+def test_whom_a_task_runs_as_without_accounts(user: str, ids: tuple[int, int] | None) -> None:
+    (vector,) = (each for each in VECTORS if each.name == f"nobody-knows-{user}")
     assert check([vector.archive], vector.called).user == ids
 
 
@@ -97,11 +146,6 @@ def test_what_is_found_often_is_counted() -> None:
     archive = of("x", "", *(file(f"rootfs/{number}", uid=77, uname="x") for number in range(9))).archive
     (finding,) = check([archive], "a.tgz").findings
     assert (finding.code, finding.count, finding.where) == ("owner-names", 9, ("rootfs/0", "rootfs/1", "rootfs/2"))
-
-
-def test_metadata_that_is_too_large() -> None:
-    large = file("metadata.json", " " * (1 << 20) + "{}")
-    assert codes(check([packed(tar([large, *ROOT]))], "a.tgz"), Severity.BREAKS) == {"metadata-large"}
 
 
 def test_the_content_takes_no_memory() -> None:

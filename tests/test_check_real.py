@@ -40,16 +40,21 @@ for archive; do
   if [ $status = 0 ]; then set -- "$name"/* "$name"/.[!.]*; [ -e "$1" ] || shift
     $TOOLS tar xf "$1" -C "$name" || status=$?; rm -f "$1"; fi
   echo $status > "$name.status"
-  find "$name" -mindepth 1 -printf '%P\0%y\0%m\0%U:%G\0%s\0%T@\0%l\0%n\0\n' > "$name.tree"
+  find "$name" -printf '%P\0%y\0%m\0%U:%G\0%s\0%T@\0%l\0%n\0\n' > "$name.tree"
 done 2>/dev/null
 """
 
 
 class Unpacked(NamedTuple):
-    """What became of an archive: the status of the tool that ended it, and one line of facts a path."""
+    """What became of an archive: the status of the tool that ended it, and one line of facts a path.
+
+    `owners` and `times` are those of every path, also of what tars need not agree about.
+    """
 
     status: int
     tree: frozenset[tuple[bytes, ...]]
+    owners: dict[bytes, bytes]
+    times: dict[bytes, float]
 
 
 @contextmanager
@@ -91,7 +96,11 @@ def _unpacked(tools: str) -> list[Unpacked]:
         for number in range(len(_REPLAYED)):
             lines = (Path(place) / f"{number}.tree").read_bytes().split(b"\0\n")[:-1]
             status = int((Path(place) / f"{number}.status").read_text())
-            found.append(Unpacked(status, frozenset(map(_facts, lines))))
+            rows = [line.split(b"\0") for line in lines]
+            owners = {row[0]: row[3] for row in rows}
+            found.append(
+                Unpacked(status, frozenset(map(_facts, lines)), owners, {row[0]: float(row[5]) for row in rows})
+            )
         return found
 
 
@@ -125,6 +134,24 @@ def test_the_claim_is_true(vector: Vector, unpacked: dict[str, tuple[Unpacked, U
 
 def test_who_an_owners_name_is(unpacked: dict[str, tuple[Unpacked, Unpacked]]) -> None:
     """The name counts for both, here looked up in this machine's own /etc/passwd."""
-    for found in unpacked["owner-name"]:
-        (owner,) = (facts[3] for facts in found.tree if facts[0] == b"rootfs/a")
-        assert owner == b"1:0"
+    assert [found.owners[b"rootfs/a"] for found in unpacked["owner-name"]] == [b"1:0", b"1:0"]
+    assert [found.owners[b"rootfs/a"] for found in unpacked["group-name"]] == [b"0:1", b"0:1"]
+
+
+def test_whose_a_symlink_is(unpacked: dict[str, tuple[Unpacked, Unpacked]]) -> None:
+    assert [found.owners[b"rootfs/a"] for found in unpacked["symlink-of-another"]] == [b"7:7", b"0:0"]
+
+
+_ORDERS = ("directories-first", "directories-last")
+
+
+def test_when_a_directory_is_of(unpacked: dict[str, tuple[Unpacked, Unpacked]]) -> None:
+    """Nothing that starts a task looks at it, and every tar of a directory has it first: no finding, but a fact."""
+    first, last = ([found.times[b"rootfs/bin"] for found in unpacked[name]] for name in _ORDERS)
+    assert first[0] == last[0] == last[1] == 1600000000
+    assert first[1] > 1600000000
+
+
+def test_what_an_entry_for_the_top_does(unpacked: dict[str, tuple[Unpacked, Unpacked]]) -> None:
+    gnu, busybox = unpacked["dot-entry-of-another"]
+    assert gnu.owners[b""] == busybox.owners[b""] == b"1000:1000"

@@ -101,7 +101,8 @@ RULES: dict[str, Rule] = {
                               "at random", "let the first entry be metadata.json or rootfs/"),
     "left-packed": Rule(_FAILS, _FAILS, "what is in the compressed file is not taken for a tar, so the resource leaves "
                         "it packed and reports success", "write GNU format, with metadata.json or rootfs/ first"),
-    "zip": Rule(_FAILS, _FAILS, "a zip is unpacked without owners, and what is in it is not looked at here", _PACK),
+    "zip": Rule(_DIFFERS, _FAILS, "a zip is unpacked without owners, not at all by busybox, and is not looked at here",
+                _PACK),
     # Its name, by which gunzip and bunzip2 go
     "suffix": Rule(_FAILS, _FAILS, "gunzip does not know the suffix", "end the name in .tgz or .tar.gz"),
     "suffix-busybox": Rule(_WORKS, _FAILS, "busybox does not know the suffix", "end the name in .tgz or .tar.gz"),
@@ -117,6 +118,8 @@ RULES: dict[str, Rule] = {
                              "remove what follows its end"),
     # The tar stream
     "tar-truncated": Rule(_FAILS, _FAILS, "the tar ends inside an entry", "make it again"),
+    "tar-cut-padding": Rule(_FAILS, _WORKS, "the tar ends inside what fills up the last entry's block",
+                            "make it again"),
     "tar-cut-header": Rule(_DIFFERS, _FAILS, "the tar ends inside a header, where GNU tar ends as if all were well",
                            "make it again"),
     "tar-without-end": Rule(_WORKS, _WORKS, "the tar has no end marker: both tars take it for whole even if it is not"),
@@ -124,9 +127,18 @@ RULES: dict[str, Rule] = {
     "tar-lone-zero": Rule(_DIFFERS, _WORKS, "GNU tar ends at a lone zero block, busybox goes on behind it"),
     "too-many-entries": Rule(_FAILS, _FAILS, "more entries than are looked at here"),
     "long-name": Rule(_FAILS, _FAILS, "a name that no file system takes"),
+    "long-name-alone": Rule(_WORKS, _FAILS, "the tar ends behind a long name, which busybox tar takes for cut",
+                            "make it again"),
+    "before-posix": Rule(_WORKS, _FAILS, "busybox tar takes no header of before POSIX", "tar --format=gnu"),
+    "gnu-prefix": Rule(_WORKS, _DIFFERS, "busybox tar takes the times in a GNU header for the beginning of a name",
+                       "tar without --incremental"),
+    "number-blank": Rule(_FAILS, _WORKS, "GNU tar takes no blanks for a number in a header", _PACK),
     "dotdot-name": Rule(_FAILS, _DIFFERS, "GNU tar refuses '..' in a name, busybox drops it", _PACK),
     "absolute-name": Rule(_WORKS, _WORKS, "the leading '/' of a name is dropped"),
     "root-entry": Rule(_WORKS, _WORKS, "an entry for the top sets owner and mode of the volume"),
+    "root-no-directory": Rule(_FAILS, _FAILS, "an entry without a name, or for the top, that is no directory", _PACK),
+    "directory-as-file": Rule(_WORKS, _FAILS, "busybox tar takes a file with a '/' behind its name for no directory",
+                              _PACK),
     "device": Rule(_FAILS, _WORKS, "a device node cannot be made in a user namespace: GNU tar fails, busybox leaves "
                    "it out", "pack leaves devices out; a container has its own"),
     "device-zero": Rule(_WORKS, _WORKS, "device 0:0 is made, and is a whiteout where the worker stacks layers"),
@@ -140,6 +152,9 @@ RULES: dict[str, Rule] = {
                      "tar --format=gnu"),
     "pax-charset": Rule(_WORKS, _WORKS, "GNU tar warns of a PAX character set"),
     "pax-large": Rule(_WORKS, _DIFFERS, "busybox tar passes over an extended header of more than 1 MiB"),
+    "pax-malformed": Rule(_FAILS, _WORKS, "GNU tar ends with status 2 at an extended header that is malformed",
+                          "make it again"),
+    "pax-global": Rule(_WORKS, _DIFFERS, "busybox tar ignores a name in a global extended header", "tar --format=gnu"),
     "owner-names": Rule(_DIFFERS, _DIFFERS, "an owner's name counts more than the number, and is looked up in the "
                         "S3 resource's own /etc/passwd", "tar --numeric-owner, or ocirootfs pack"),
     "id-unmappable": Rule(_FAILS, _DIFFERS, "no user namespace maps this owner: GNU tar fails, busybox gives it to "
@@ -153,10 +168,18 @@ RULES: dict[str, Rule] = {
     "link-forward": Rule(_FAILS, _WORKS, "GNU tar fails at a hard link that comes before its target", _PACK),
     "link-dangling": Rule(_FAILS, _FAILS, "a hard link to what is not in the archive (a target begins with rootfs/, "
                           "too)", _PACK),
+    "late-replaced": Rule(_WORKS, _FAILS, "busybox tar makes hard links and absolute or '..' symbolic links last, and "
+                          "not where something else has come by then", _PACK),
+    "late-symlink-then-directory": Rule(_FAILS, _FAILS, "no tar makes a directory where an absolute or '..' symbolic "
+                                        "link is", _PACK),
+    "target-replaced": Rule(_WORKS, _DIFFERS, "busybox tar makes hard links last, and so to a later file of their "
+                            "target's name", _PACK),
+    "symlink-empty": Rule(_FAILS, _FAILS, "a symbolic link to nothing", _PACK),
+    "symlink-owner": Rule(_WORKS, _WORKS, "busybox tar gives symbolic links to root"),
     "through-symlink": Rule(_WORKS, _WORKS, "a name that leads through a symbolic link of the archive"),
     "through-late-symlink": Rule(_FAILS, _FAILS, "a name that leads through an absolute or '..' symbolic link, which "
                                  "tars make last", _PACK),
-    "through-file": Rule(_FAILS, _FAILS, "a name that leads through a file", _PACK),
+    "through-file": Rule(_FAILS, _FAILS, "a name that leads through what is no directory", _PACK),
     "duplicate": Rule(_WORKS, _WORKS, "a name twice, of which the last counts"),
     "file-then-directory": Rule(_WORKS, _FAILS, "busybox tar makes no directory where a file is", _PACK),
     "empty-directory-then-file": Rule(_WORKS, _FAILS, "busybox tar makes no file where a directory is", _PACK),
@@ -167,11 +190,15 @@ RULES: dict[str, Rule] = {
     # What lies at the top
     "no-metadata": Rule(_FAILS, _FAILS, "there is no metadata.json at the top", _PACK),
     "metadata-no-file": Rule(_FAILS, _FAILS, "metadata.json is no regular file", _PACK),
+    "metadata-linked": Rule(_DIFFERS, _DIFFERS, "metadata.json is another name of a file, which is not looked at here",
+                            _PACK),
     "no-rootfs": Rule(_FAILS, _FAILS, "there is no rootfs/ at the top", _PACK),
     "rootfs-no-directory": Rule(_FAILS, _FAILS, "rootfs is no directory", _PACK),
     "rootfs-empty": Rule(_FAILS, _FAILS, "rootfs/ is empty, so there is nothing to run"),
     "rootfs-closed": Rule(_DIFFERS, _DIFFERS, "rootfs/ is the container's '/', and closed to others than its owner"),
     "overwritten": Rule(_WORKS, _WORKS, "the resource overwrites this file at the top"),
+    "name-reserved": Rule(_FAILS, _FAILS, "the resource writes a file of this name at the top, where a directory is",
+                          "call it something else"),
     "below-mounts": Rule(_WORKS, _WORKS, "a container mounts something over this, which is never seen"),
     "no-shell": Rule(_WORKS, _WORKS, "there is no bin/sh or usr/bin/sh, so tasks that run sh fail"),
     # What metadata.json says

@@ -233,6 +233,7 @@ VECTORS = [
     of("hardlink", "", file("rootfs/a", mode="4711", uid=5, gid=6), link("rootfs/b", "rootfs/a")),
     of("hardlink-to-a-hardlink", "", file("rootfs/a"), link("rootfs/b", "rootfs/a"), link("rootfs/c", "rootfs/b")),
     of("hardlink-to-itself", "", file("rootfs/a"), link("rootfs/a", "rootfs/a"), notes="duplicate"),
+    of("directory-linked-to-itself", "", link("rootfs/bin", "rootfs/bin"), notes="duplicate"),
     of("hardlink-to-itself-alone", "link-dangling", link("rootfs/a", "rootfs/a"), replayed=False),  # busybox: no word
     of("hardlink-first", "link-forward", link("rootfs/b", "rootfs/a"), file("rootfs/a")),
     of("hardlink-without-prefix", "link-dangling", file("rootfs/a"), link("rootfs/b", "a")),

@@ -181,8 +181,8 @@ class Tree:
         """Put an entry at its path."""
         before = self._kinds.get(path)
         target = self._target(path, member) if member.kind == b"1" else None
-        if target == path and before not in (None, *_DIRECTORIES):
-            self._findings.add("duplicate", path)  # a file that is another name of itself, as GNU tar writes them
+        if target == path and before is not None:
+            self._findings.add("duplicate", path)  # to itself, as GNU tar writes what it meets twice
             return
         is_folder = _is_folder(member)
         if before is not None:

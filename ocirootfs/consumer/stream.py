@@ -21,7 +21,7 @@ _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
 _BZIP2 = b"BZh"
 _IS_EXTENDED, _GOES_ON = 482, 504  # flags of GNU's sparse headers: another block of the map follows
-_NUMBERS = range(1, 6)  # the fields in which GNU tar takes no blanks for a number
+_BLANK = frozenset([b" " * 8, b" " * 12])  # which GNU tar does not take for a number
 _RECORD = re.compile(rb"([0-9]{1,20})[ \t]+")
 _VALUES = dict.fromkeys((b"uid", b"gid", b"size"), re.compile(rb"[0-9]{1,20}"))
 _VALUES[b"mtime"] = re.compile(rb"-?[0-9]{1,20}(\.[0-9]*)?")
@@ -216,9 +216,11 @@ class _Headers:
                 raise _EndError("tar-without-end")
             if block == header.ZERO_BLOCK:
                 raise _EndError("long-name-alone" if names else None)
-        if self._global.keys() & {b"path", b"linkpath"}:
-            self._add("pax-global")
-        found = _described(block, self._global | records, names)
+        if self._global:
+            records = self._global | records
+            if self._global.keys() & {b"path", b"linkpath"}:
+                self._add("pax-global")
+        found = _described(block, records, names)
         if kind == b"S" and block[_IS_EXTENDED]:
             self._pass_map()
         return found
@@ -282,12 +284,12 @@ def _described(block: bytes, records: dict[bytes, bytes], names: dict[bytes, byt
         name = prefix + b"/" + name
     elif prefix and not {b"path"} & records.keys() and b"L" not in names:
         oddities.append("gnu-prefix")
-    if any(not fields[at].strip(b" ") for at in _NUMBERS):
+    if not _BLANK.isdisjoint(fields[1:6]):
         oddities.append("number-blank")
     uid, gid, size, mtime = (header.number(fields[at]) for at in (2, 3, 4, 5))
     if size < 0:
         raise LayerError("a negative size")
-    is_sparse = any(key.startswith(pax.SPARSE) for key in records)
+    is_sparse = bool(records) and any(key.startswith(pax.SPARSE) for key in records)
     return Member(
         name=records.get(b"GNU.sparse.name") or records.get(b"path", names.get(b"L") or name),
         kind=b"S" if is_sparse else (kind or b"0"),

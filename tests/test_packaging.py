@@ -145,3 +145,17 @@ def test_the_containerfile_copies_what_is_there_and_runs_as_nobody() -> None:
     last = lines[max(place for place, line in enumerate(lines) if line.startswith("FROM")) :]
     assert "USER 65532:65532" in last
     assert any("packaging/trim_botocore.py" in line for line in lines if line.startswith("RUN"))
+
+
+# The single file
+
+
+def test_the_page_names_a_file_that_can_be_made() -> None:
+    """In a checkout, where `ocirootfs` is a directory."""
+    page = (ROOT / "docs" / "packaging.md").read_text("utf-8")
+    (name,) = re.findall(r"^bash packaging/single-file (\S+)$", page, re.MULTILINE)
+    assert not (ROOT / name).is_dir()
+    assert f"\n./{name} --version\n" in page
+    assert f"/{name}" in (ROOT / ".gitignore").read_text("utf-8").split()
+    ran = run("packaging/single-file", "ocirootfs", command=("bash",), cwd=ROOT)
+    assert (ran.status, ran.err) == (2, f"single-file: {ROOT / 'ocirootfs'} is a directory\n")

@@ -5,6 +5,7 @@ A verb's module is loaded when that verb is asked for; `--help` and `--version` 
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -63,7 +64,14 @@ def parser(verbs: Iterable[str] = VERBS) -> Words:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. Errors become one line on standard error, and a hint."""
     streams.reserve()
-    asked = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before or after the command proper, which hears of signals itself
+        streams.say("ocirootfs: SIGINT: stopped")
+        return 128 + signal.SIGINT
+
+
+def _run(asked: Sequence[str]) -> int:
     if not asked:
         streams.say(parser(()).format_help().rstrip("\n"))
         return 2

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
-import os
 import signal
 import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING
 
+from ocirootfs.cli import streams
 from ocirootfs.cli.messages import NOTICE, Console
 from ocirootfs.errors import OcirootfsError, printable
 
@@ -49,11 +48,11 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
     try:
         with _signals_raise():
             command()
-            _flush()
+            streams.flush()
     except OcirootfsError as error:
         return _failed(error, str(error), error.hint, error.exit_code, debug=debug)
     except BrokenPipeError:  # whoever read our output has left, which is no news to anybody
-        _discard_output()
+        streams.discard()
         return 128 + signal.SIGPIPE
     except Interrupted as error:
         status = 128 + error.number
@@ -68,22 +67,6 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
         text = f"internal error: {type(error).__name__}: {error}"
         return _failed(error, text, "this is a bug; --debug shows where", 1, debug=debug)
     return 0
-
-
-def _flush() -> None:
-    """Write what standard output holds; that it was closed from the beginning says that nobody wants it."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _discard_output()
-        if error.errno != errno.EBADF:
-            raise
-
-
-def _discard_output() -> None:
-    """Let go of what could not be written, of which Python would complain once more at its exit."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _shortage(error: Exception) -> str | None:
@@ -130,7 +113,7 @@ def _failed(error: BaseException, text: str, hint: str | None, status: int, *, d
     try:
         sys.stdout.flush()
     except OSError:
-        _discard_output()
+        streams.discard()
     return status
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
+import signal
 import sys
 
 
@@ -21,6 +24,9 @@ def reserve() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What is printed is data: the same whatever the locale, and the bytes of a name that was given on the way in.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def say(line: str) -> None:
@@ -28,3 +34,35 @@ def say(line: str) -> None:
     if sys.stderr is not None:  # print() would take standard output instead
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
+
+
+def flush() -> None:
+    """Write what standard output holds; that it was closed from the beginning says that nobody wants it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard()
+        if error.errno != errno.EBADF:
+            raise
+
+
+def discard() -> None:
+    """Let go of what could not be written, of which Python would complain once more at its exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def printed(text: str) -> int:
+    """Print to standard output, and return the exit status that says how that went."""
+    try:
+        sys.stdout.write(text)
+        flush()
+    except BrokenPipeError:  # whoever read our output has left, which is no news to anybody
+        discard()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        discard()
+        if error.errno != errno.EBADF:  # see flush(); where Python does not buffer, writing is refused already
+            say(f"ocirootfs: error: {error.strerror}")
+            return 8
+    return 0

@@ -12,6 +12,8 @@ from ocirootfs.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from _typeshed import SupportsWrite
+
 # What the same is called elsewhere: crane, skopeo, docker, podman, umoci, oras.
 _ELSEWHERE = {
     "pull": "fetch", "download": "fetch", "save": "fetch", "copy": "fetch", "cp": "fetch", "get": "fetch",
@@ -20,7 +22,7 @@ _ELSEWHERE = {
     "list": "ls", "tree": "ls", "cat": "ls", "files": "ls",
     "config": "inspect", "digest": "inspect", "manifest": "inspect", "stat": "inspect", "show": "inspect",
     "verify": "check", "validate": "check", "lint": "check", "test": "check",
-    "extract": "unpack", "mount": "unpack", "create": "unpack",
+    "help": "--help", "version": "--version", "extract": "unpack", "mount": "unpack", "create": "unpack",
     "--arch": "--platform", "--override-arch": "--platform", "--tls-verify": "--insecure", "--no-tls": "--plain-http",
     "--cacert": "--ca-file", "--ca-bundle": "--ca-file", "--cert-dir": "--ca-file", "--file": "--output",
     "--username": "--creds", "--user-pass": "--creds", "--registry-config": "--authfile", "--no-progress": "--progress",
@@ -83,6 +85,17 @@ class Words(argparse.ArgumentParser):
         found = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
         return next((action.choices for action in found), {})
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print help or version: argparse says nothing where that fails, and Python a traceback at its exit."""
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif status := streams.printed(message):
+            sys.exit(status)
+
+    def print_help_all(self) -> None:
+        """Print everything."""
+        self._print_message(self.help_text(is_full=True), sys.stdout)
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and where to read more."""
         self._complain(message)
@@ -97,9 +110,11 @@ class Words(argparse.ArgumentParser):
         found, left = super().parse_known_args(args, namespace)
         if strange := [word for word in left if word.startswith("-") and word != "-"]:
             names = [word.partition("=")[0] for word in strange]
-            self._complain(f"there is no option {names[0]}", meant(names[0], self._option_string_actions))
+            behind = "options stand behind the verb" if self.verbs() else None
+            self._complain(f"there is no option {names[0]}", behind or meant(names[0], self._option_string_actions))
         if rest := self._placed(found, left):
-            self._complain(f"unexpected '{rest[0]}'")
+            to = "-o says where to" if "--output" in self._option_string_actions else None
+            self._complain(f"unexpected '{rest[0]}'", to)
         return found, []
 
     def _placed(self, found: argparse.Namespace, left: Sequence[str]) -> list[str]:
@@ -120,7 +135,8 @@ class Words(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = ", ".join(map(str, action.choices))
-        guess = meant(str(value), map(str, action.choices))
+        more = ("--help", "--version") if action.dest == "verb" else ()
+        guess = meant(str(value), [*map(str, action.choices), *more])
         raise argparse.ArgumentError(
             action, f"there is no '{value}'" + (f", {guess}" if guess else "") + f" (there are {known})"
         )
@@ -134,7 +150,8 @@ class HelpAll(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it and exit."""
-        print(parser.help_text(is_full=True) if isinstance(parser, Words) else parser.format_help(), end="")
+        if isinstance(parser, Words):
+            parser.print_help_all()
         parser.exit()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocirootfs.cli.words import Words, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ENVIRONMENT = {
     "OCIROOTFS_PLATFORM, DOCKER_DEFAULT_PLATFORM": "as --platform",
@@ -61,7 +62,13 @@ def paragraphs(epilog: str) -> Iterator[tuple[str, str]]:
 def _option(action: argparse.Action) -> Option:
     text = (action.help or "").replace("%(default)s", str(action.default))
     choices = ", ".join(map(str, action.choices or ()))
-    if choices and action.metavar is not None:
+    if choices and action.metavar is not None and not _are_told(action.choices, text):
         text = f"{text} ({choices})"
     value = "" if action.nargs == 0 else str(action.metavar or choices.replace(", ", ","))
     return Option(tuple(action.option_strings), value, text)
+
+
+def _are_told(choices: Iterable[object] | None, text: str) -> bool:
+    """Tell whether the help names the choices itself; those of a range are told by its ends."""
+    told = (choices[0], choices[-1]) if isinstance(choices, range) else choices or ()
+    return all(re.search(rf"(?<![\w-]){re.escape(str(each))}(?![\w-])", text) for each in told)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 An archive is read once, as the S3 resource (with unpack), the worker and the
-task read it, and nothing is unpacked. What is found
-  breaks it   no task starts, with GNU tar and gunzip, with busybox's, or both
+task read it, and nothing is unpacked.
+
+findings:
+  breaks      no task starts, with GNU tar and gunzip, with busybox's, or both
   differs     a task starts, and finds another thing with one of them
-  or is worth a note.
+  note        worth knowing
 
 examples:
   ocirootfs check ubuntu-17.04.tgz

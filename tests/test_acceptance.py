@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import resource
 import sys
 import tarfile
@@ -19,13 +20,13 @@ import pytest
 
 import ocirootfs
 from tests import make_fixtures
-from tests.commands import environment, finished, run, started
-from tests.layers import OCI_MANIFEST, Data, build
+from tests.commands import environment, finished, pipe, run, run_here, started
+from tests.layers import FIXTURES, OCI_MANIFEST, Data, build
 from tests.servers.registry import FakeRegistry
 from tests.trees import read_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.servers.moto import S3Endpoint
 
@@ -50,6 +51,13 @@ PROMISES = {
     "pack at a terminal without SOURCE does not hang": "test_interface.test_what_is_typed",
     "fetch draws no bar before a pipe": "test_pipeline.test_fetch_draws_nothing_before_a_pipe",
     "the bar knows its total": "test_progress.test_a_bar_has_total_rate_and_what_is_left",
+    "fetch | pack draws one bar, which knows its total": "test_acceptance.test_one_bar_for_two_commands",
+    "standard output holds data alone": "test_streams.test_data_is_the_same_however_much_is_said",
+    "and none with an error": "test_streams.test_an_error_prints_no_data",
+    "names come out as they went in": "test_streams.test_a_name_comes_out_as_it_went_in",
+    "default names stay": "test_acceptance.test_a_default_name_stays",
+    "names of results stay": "test_acceptance.test_names_of_results_stay",
+    "members of archives stay, and their order": "test_acceptance.test_members_stay",
     "fetch killed anywhere publishes nothing": "test_pipeline.test_fetch_is_killed",
     "a pipe cut anywhere publishes nothing": "test_pipeline.test_cut_anywhere",
     "nobody, without home or a place to write: the same bytes": "test_pipeline.test_a_user_without_name_or_home",
@@ -69,6 +77,7 @@ PROMISES = {
     "a store that refuses newer checksums": "test_s3.test_checksums_are_left_out_where_an_endpoint_is_given",
     "--help loads neither requests nor boto3": "test_interface.test_local_work_loads_no_network_library",
     "--help starts soon": "test_acceptance.test_help_starts_soon",
+    "--help | head: 141, no traceback": "test_streams.test_a_reader_who_has_left",
     "the same bytes for any user, locale and time": "test_pipeline.test_the_same_bytes_whatever_the_process_is_like",
 }
 
@@ -205,6 +214,80 @@ def test_what_the_s3_resource_sees() -> None:
     assert not any(name.startswith("/") or "/.wh." in name for name in names)
     metadata = json.loads(read_tree(io.BytesIO(plain))["metadata.json"].data)
     assert set(metadata) == {"env", "user", "entrypoint", "cmd"}
+
+
+# What scripts rely on from one release to the next. A change there is one that CHANGELOG.md tells of.
+
+STABLE: dict[str, Any] = json.loads((FIXTURES / "stable.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def zones(s3: S3Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[str]]]:
+    """Serve the fixture in an empty directory; gives what turns a line of `stable.json` into words."""
+    image = make_fixtures.load()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.endpoint)
+    with FakeRegistry() as registry:
+        for tag in ("1", "latest", "24.04"):
+            registry.add("team/zones", tag, image.manifest, OCI_MANIFEST, image.blobs)
+        (tmp_path / "image.tar").write_bytes(run_here("fetch", f"{registry.host}/team/zones:1").ok.out)
+        listed = {"to": f"s3://{s3.bucket}/m/{{name}}.tgz", "version_as": "1", "image": f"{registry.host}/team/zones:1"}
+        (tmp_path / "list.yml").write_text(json.dumps({"images": [listed]}))  # JSON is YAML
+        named = {"REGISTRY": registry.host, "DIGEST": image.digest, "ZONES": ZONES, "BUCKET": s3.bucket}
+        yield lambda typed: [re.sub("|".join(named), lambda word: named[word[0]], each) for each in typed.split()]
+
+
+@pytest.mark.parametrize("typed", STABLE["default names"])
+def test_a_default_name_stays(typed: str, zones: Callable[[str], list[str]], tmp_path: Path) -> None:
+    wanted = STABLE["default names"][typed]
+    stdin = (tmp_path / "image.tar").read_bytes() if typed == "pack" else b""
+    assert run_here(*zones(typed), "-q", stdin=stdin).ok.out.decode() == f"{wanted}\n"
+    assert (tmp_path / wanted).is_file()
+
+
+@pytest.mark.parametrize("typed", STABLE["results"])
+def test_names_of_results_stay(typed: str, zones: Callable[[str], list[str]], s3: S3Endpoint) -> None:
+    """Their order, too, in which people read them."""
+    run_here("pack", ZONES, "-q", "-o", "zones.tgz").ok  # noqa: B018
+    out = run_here(*zones(typed), "-q").ok.out.decode()
+    assert shape(json.loads(out.splitlines()[0] if typed.startswith("ls") else out)) == STABLE["results"][typed]
+
+
+def shape(found: Any) -> Any:
+    """Return the names of an object, with those of objects in lists of it."""
+    names = list(found)
+    return names + [{name: list(found[name][0])} for name in names if isinstance(found[name], list) and found[name]
+                    and isinstance(found[name][0], dict)]  # fmt: skip
+
+
+def test_names_of_an_objects_metadata_stay(zones: Callable[[str], list[str]], s3: S3Endpoint) -> None:
+    run_here(*zones("pack REGISTRY/team/zones:1 -q -o s3://BUCKET/zones-1.tgz")).ok  # noqa: B018
+    assert sorted(s3.client.head_object(Bucket=s3.bucket, Key="zones-1.tgz")["Metadata"]) == STABLE["metadata"]
+
+
+@pytest.mark.parametrize("typed", STABLE["members"])
+def test_members_stay(typed: str, zones: Callable[[str], list[str]]) -> None:
+    """The order of an archive decides what extractors restore, and how far `fetch` and `pack` get without a disk."""
+    with tarfile.open(fileobj=io.BytesIO(run_here(*zones(typed), "-o", "-", "-q").ok.out)) as files:
+        assert files.getnames() == STABLE["members"][typed]
+
+
+def test_one_bar_for_two_commands(ubuntu: str, tmp_path: Path) -> None:
+    """Both at a terminal, as a person has them; what comes first in the pipe says how much will come."""
+    ours, theirs = pty.openpty()
+    options: dict[str, Any] = {"stderr": theirs, "cwd": tmp_path, "env": environment(TERM="xterm")}
+    fetched, packed = pipe([ubuntu], [], **options)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert (fetched.status, packed.status, packed.out) == (0, 0, b"ubuntu-17.04.tgz\n")
+    size = sum(len(blob) for digest, blob in make_fixtures.load().blobs.items() if _is_layer(digest))
+    assert re.search(rf"ubuntu:17\.04: 100%\|.*\| {size / 1024:.3g}k/{size / 1024:.3g}k ", shown), shown
+    assert len(re.findall("100%", shown)) == 1
+
+
+def _is_layer(digest: str) -> bool:
+    return any(layer["digest"] == digest for layer in json.loads(make_fixtures.load().manifest)["layers"])
 
 
 def _processor(*words: str) -> float:

@@ -400,12 +400,14 @@ def test_cut_before_another_process(place: int, s3: S3Endpoint, here: Path) -> N
         assert (s3.keys(), s3.uploads(), listed(here)) == ([], [], [])
 
 
-@pytest.mark.parametrize("sent", [1, 4, 8])
-def test_fetch_is_killed(sent: int, registry: FakeRegistry, big: Built, s3: S3Endpoint, here: Path) -> None:
+@pytest.mark.parametrize(("sent", "target"), [(1, "s3"), (4, "s3"), (8, "s3"), (4, "a.tgz")])
+def test_fetch_is_killed(
+    sent: int, target: str, registry: FakeRegistry, big: Built, s3: S3Endpoint, here: Path
+) -> None:
     """The registry hangs up after each MiB, so that fetch has to come back for more, and takes its time."""
     reference = serve(registry, big)
     registry.faults.append(Fault("/blobs/", cut=MIB, times=1000, skip=1))
-    target = f"s3://{s3.bucket}/a.tgz"
+    target = f"s3://{s3.bucket}/a.tgz" if target == "s3" else target
     with (
         started("fetch", reference, stdin=subprocess.DEVNULL) as fetch,
         started("pack", "-o", target, "--endpoint-url", s3.endpoint, "--part-size", "5MiB", stdin=fetch.stdout) as pack,
@@ -422,7 +424,7 @@ def test_fetch_is_killed(sent: int, registry: FakeRegistry, big: Built, s3: S3En
         ran = finished(pack)
     assert (ran.status, ran.out) == (6, b"")
     assert "hint: the command before the pipe failed" in ran.err
-    assert (s3.keys(), s3.uploads()) == ([], [])
+    assert (s3.keys(), s3.uploads(), listed(here)) == ([], [], [])
 
 
 # Bad input

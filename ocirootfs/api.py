@@ -335,7 +335,9 @@ def _file(path: str) -> Generator[bytes]:
         with io.open(path, "rb") as file:  # noqa: UP020  # `open` is ours here
             yield from _read(file)
     except FileNotFoundError:
-        raise NotFoundError(f"there is no '{printable(path)}'") from None
+        raise NotFoundError(
+            f"there is no '{printable(path)}'", hint="an archive is what ocirootfs pack makes"
+        ) from None
     except OSError as error:
         raise LocalError(f"cannot read '{printable(path)}': {error.strerror}") from error
 
@@ -365,7 +367,14 @@ def destination_for(
 
 
 def require_path(target: str) -> None:
-    """Refuse a URL, a signed one perhaps, which would be taken for a path and shown in messages; s3:// is none."""
+    """Refuse a URL, a signed one perhaps, which would be taken for a path and shown in messages; s3:// is none.
+
+    Nothing is no path either: it is what a script has whose variable is not set.
+    """
+    if not target:
+        raise UsageError("the destination is an empty name", hint="s3://BUCKET/KEY, or a path")
+    if target.startswith("s3:") and not target.startswith("s3://"):
+        raise UsageError(f"'{printable(target)}' is no place in a bucket", hint="s3://BUCKET/KEY")
     scheme, separator, _ = target.partition("://")
     if separator and scheme.isalnum() and scheme != "s3":
         raise UsageError(

@@ -60,7 +60,11 @@ def _add_reaching(group: argparse._ArgumentGroup) -> None:
         help="default: when-required as soon as an endpoint is given, because many stores refuse boto3's checksums",
     )
     group.add_argument(
-        "--s3-retry-for", type=float, default=300, metavar="S", help="longest time to retry a request, seconds (300)"
+        "--s3-retry-for",
+        type=options.seconds,
+        default=300,
+        metavar="S",
+        help="longest time to retry a request, seconds (300)",
     )
 
 
@@ -68,7 +72,7 @@ def _add_uploading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--part-size", type=options.size, default="8MiB", metavar="SIZE", help="of a multipart upload (8MiB)"
     )
-    group.add_argument("--s3-jobs", type=int, default=3, metavar="N", help="parts uploaded at a time (3)")
+    group.add_argument("--s3-jobs", type=options.whole, default=3, metavar="N", help="parts uploaded at a time (3)")
 
 
 def _add_storing(group: argparse._ArgumentGroup) -> None:

@@ -100,10 +100,17 @@ def _add_packing(words: argparse.ArgumentParser) -> None:
     group = words.add_argument_group("packing")
     level = group.add_mutually_exclusive_group()
     level.add_argument(
-        "--level", type=int, choices=LEVELS, default=DEFAULT_LEVEL, metavar="N", help="of gzip, 1 to 9 (%(default)s)"
+        "--level",
+        type=options.whole,
+        choices=LEVELS,
+        default=DEFAULT_LEVEL,
+        metavar="N",
+        help="of gzip, 1 to 9 (%(default)s)",
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
-    group.add_argument("--threads", type=int, metavar="N", help="that compress an image; default: as many as cores")
+    group.add_argument(
+        "--threads", type=options.whole, metavar="N", help="that compress an image; default: as many as cores"
+    )
     options.add_max_expanded(group)
     group.add_argument(
         "--source-date-epoch", metavar="N", help="no file is younger, in seconds since 1970 (SOURCE_DATE_EPOCH)"
@@ -146,7 +153,9 @@ def _content(chosen: argparse.Namespace) -> tuple[bytes, str]:
         with Path(chosen.list).open("rb") as file:
             return file.read(SIZE_LIMIT + 1), printable(chosen.list)
     except FileNotFoundError:
-        raise NotFoundError(f"there is no file '{printable(chosen.list)}'") from None
+        raise NotFoundError(
+            f"there is no file '{printable(chosen.list)}'", hint="LIST is a YAML file; ocirootfs pack IMAGE packs one"
+        ) from None
     except OSError as error:
         raise LocalError(f"cannot read '{printable(chosen.list)}': {error.strerror}") from error
 
@@ -343,6 +352,8 @@ def _pipeline(wanted: Sequence[Wanted], chosen: argparse.Namespace) -> str:
         )
     if chosen.prune or chosen.dry_run or chosen.sweep is not None:
         raise UsageError("--prune, --sweep and --dry-run are not what a pipeline does")
+    if chosen.json or chosen.result:
+        raise UsageError("--pipeline does nothing yet that --json or --result could tell of")
     from ocirootfs.registry.mirror import Mirror  # noqa: PLC0415  # whose package loads requests
 
     for text in chosen.mirror or ():

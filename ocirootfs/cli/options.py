@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_LONGEST_SILENCE = 1e6  # seconds; sockets take no more than some two billion
 _MOST_JOBS = 16  # connections that the transport keeps to one host
 
 
@@ -88,11 +89,13 @@ def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "-
         "--insecure-host", metavar="HOST[:PORT]", action="append", default=[], help="do not verify this host's (repeat)"
     )
     group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
-    group.add_argument("--timeout", type=float, default=60, metavar="S", help="longest silence, seconds (default: 60)")
-    group.add_argument("--retries", type=int, default=5, metavar="N", help="tries after a failure (default: 5)")
+    group.add_argument(
+        "--timeout", type=silence, default=60, metavar="S", help="longest silence, seconds (default: 60)"
+    )
+    group.add_argument("--retries", type=whole, default=5, metavar="N", help="tries after a failure (default: 5)")
     group.add_argument(
         "--max-wait",
-        type=float,
+        type=seconds,
         default=60,
         metavar="SECONDS",
         help="longest wait that a registry may ask for (default: 60)",
@@ -236,6 +239,32 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     if not password:
         raise UsageError(f"no password for '{name}'", hint="give it with --password-stdin or in OCIROOTFS_PASSWORD")
     return Credentials(name, password, source="--creds")
+
+
+def whole(text: str) -> int:
+    """Read a number of things, none perhaps."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a length of time; zero and infinity are some."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1
+    if not found >= 0:  # nan is not, either
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+    return found
+
+
+def silence(text: str) -> float:
+    """Read for how long nothing may be heard; what a socket takes."""
+    found = seconds(text)
+    if not 0 < found < _LONGEST_SILENCE:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time to wait for an answer")
+    return found
 
 
 def jobs_count(text: str) -> int:

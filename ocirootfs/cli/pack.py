@@ -83,7 +83,9 @@ def add_to(words: argparse.ArgumentParser) -> None:
         help="concourse: metadata.json and rootfs/ (default); rootfs: the files alone, at the top; resource-type: of "
         "a worker",
     )
-    words.add_argument("--compress", choices=("gzip", "none"), help="default: as DEST's suffix says, else gzip")
+    words.add_argument(
+        "--compress", choices=("gzip", "none"), help="default: as DEST's suffix says, else gzip for concourse"
+    )
     words.add_argument(
         "--exclude", metavar="GLOB", action="append", default=[], help="leave paths out; from the image's root (repeat)"
     )
@@ -91,14 +93,14 @@ def add_to(words: argparse.ArgumentParser) -> None:
     level = words.add_mutually_exclusive_group()
     level.add_argument(
         "--level",
-        type=int,
+        type=options.whole,
         choices=LEVELS,
         default=DEFAULT_LEVEL,
         metavar="N",
         help="of gzip, 1 (fastest) to 9 (smallest); 1 and 2 give other bytes on other CPUs (default: %(default)s)",
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
-    words.add_argument("--threads", type=int, metavar="N", help="that compress; default: as many as cores")
+    words.add_argument("--threads", type=options.whole, metavar="N", help="that compress; default: as many as cores")
     options.add_max_expanded(words)
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)
@@ -157,6 +159,8 @@ def run(chosen: argparse.Namespace) -> None:
     ):
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
+        if chosen.result is not None and os.path.realpath(chosen.result) == os.path.realpath(output):
+            raise UsageError(f"--result would replace the archive '{printable(output)}'")
         if place.known is None:
             place.check_version(output)
         packed = _pack(image, output, layout, chosen, place)
@@ -171,7 +175,8 @@ def _check_streams(chosen: argparse.Namespace) -> None:
             "standard output goes to an archive, which would hold that archive's name and nothing else",
             hint="add -o - to write the archive to standard output, or name it with -o",
         )
-    require_path(chosen.output or "")
+    if chosen.output is not None:
+        require_path(chosen.output)
     if chosen.output == "-" and chosen.json:
         raise UsageError("-o - and --json would mix an archive with text", hint="--result FILE keeps them apart")
     if chosen.output == "-" and sys.stdout.isatty():

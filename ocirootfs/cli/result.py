@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ocirootfs import versions
+from ocirootfs.api import require_path
 from ocirootfs.destination import FileDestination
 from ocirootfs.errors import printable
 from ocirootfs.s3.url import S3Url
@@ -28,6 +29,7 @@ def kept_in(path: str | None) -> Iterator[Callable[[str], None]]:
     if path is None:
         yield lambda _: None
         return
+    require_path(path)
     destination = FileDestination(path)
     try:
         yield lambda text: destination.write(f"{text}\n".encode())

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import sys
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -280,3 +281,21 @@ def test_a_name_comes_out_as_it_went_in(
         assert os.path.lexists(os.fsencode(tmp_path) + b"/" + made)
     for words in (["fetch", "--help"], ["mirror", "--help-all"]):
         assert run(*words, env=env).ok.out == run_here(*words).ok.out
+
+
+# Ctrl-C before the command itself hears of it
+
+_INTERRUPTED = """\
+import os, signal, sys
+import ocirootfs.cli
+def hear(event, found):
+    if event == "import" and found[0] == "ocirootfs.cli.console":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hear)
+sys.exit(ocirootfs.cli.main(sys.argv[1:]))
+"""
+
+
+def test_stopped_while_it_starts() -> None:
+    ran = run("inspect", "oci:nowhere", command=(sys.executable, "-c", _INTERRUPTED))
+    assert (ran.status, ran.out, ran.err) == (130, b"", "ocirootfs: SIGINT: stopped\n")

@@ -1,4 +1,4 @@
-"""What is on disk after GNU tar and busybox tar have extracted an archive, as root and inside a user namespace.
+"""What is on disk after GNU tar, busybox tar and bsdtar have extracted an archive, as root and inside a user namespace.
 
 Every owner, mode, group of hard links, symlink, content and file time must be the image's, and with GNU tar every
 directory's mode and time. What the programs themselves do not restore is listed at `Program`.
@@ -88,6 +88,7 @@ class Program(NamedTuple):
 PROGRAMS = {
     "tar": Program(("tar",), rb"^/|(^|/)\.\.(/|$)", keeps_symlinks=True),
     "busybox": Program(("busybox", "tar"), rb"^/|\.\.", keeps_symlinks=False),
+    "bsdtar": Program(("bsdtar",), rb"(?!)", keeps_symlinks=True),
 }
 
 

@@ -272,15 +272,16 @@ def test_a_name_comes_out_as_it_went_in(
     name: bytes, locale: dict[str, str | None], world: World, tmp_path: Path
 ) -> None:
     env = environment(**locale)
+    place = os.fsdecode(b"./" + name)
     for words, made in (
-        (["pack", world.image, "-o", b"./" + name + b".tgz"], b"./" + name + b".tgz"),
-        (["unpack", world.image, b"./" + name], b"./" + name),
+        (["pack", world.image, "-o", f"{place}.tgz"], f"{place}.tgz"),
+        (["unpack", world.image, place], place),
     ):
-        ran = run(*words, "-q", env=env)  # type: ignore[arg-type]  # Popen takes bytes
-        assert (ran.status, ran.out, ran.err) == (0, made + b"\n", "")
-        assert os.path.lexists(os.fsencode(tmp_path) + b"/" + made)
-    for words in (["fetch", "--help"], ["mirror", "--help-all"]):
-        assert run(*words, env=env).ok.out == run_here(*words).ok.out
+        ran = run(*words, "-q", env=env)
+        assert (ran.status, ran.out, ran.err) == (0, os.fsencode(made) + b"\n", "")
+        assert (tmp_path / made).exists()
+    for verb in ("fetch", "mirror"):
+        assert run(verb, "--help-all", env=env).ok.out == run_here(verb, "--help-all").ok.out
 
 
 # Ctrl-C before the command itself hears of it

@@ -16,9 +16,9 @@ from ocirootfs.bundle import Layout
 from ocirootfs.destination import Destination, FileDestination, StreamDestination
 from ocirootfs.errors import LocalError, NotFoundError, UsageError, printable
 from ocirootfs.exclude import excluder
+from ocirootfs.expansion import EXPANDED, bounded
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
-from ocirootfs.limits import EXPANDED, bounded
 from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image

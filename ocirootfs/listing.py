@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Entry, Kind, canonical, folded
 from ocirootfs.errors import LayerError, NotFoundError, UsageError, printable
+from ocirootfs.expansion import EXPANDED, bounded
 from ocirootfs.flattening import Superseded, flatten
 from ocirootfs.image import watched
-from ocirootfs.limits import EXPANDED, bounded
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Kept, Spool

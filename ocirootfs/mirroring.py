@@ -34,8 +34,8 @@ from ocirootfs.api import stamped
 from ocirootfs.bundle import Report
 from ocirootfs.cores import cores
 from ocirootfs.errors import LocalError, OcirootfsError, UsageError
+from ocirootfs.expansion import EXPANDED
 from ocirootfs.gzip import DEFAULT_LEVEL
-from ocirootfs.limits import EXPANDED
 from ocirootfs.naming import Naming
 from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.sharedlayers import SharedLayers

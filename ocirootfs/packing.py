@@ -11,10 +11,10 @@ from ocirootfs.cores import cores
 from ocirootfs.destination import Standing
 from ocirootfs.digest import Digest
 from ocirootfs.errors import UsageError
+from ocirootfs.expansion import EXPANDED, bounded, bounded_archive
 from ocirootfs.flattening import ALWAYS, Superseded
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
 from ocirootfs.image import watched
-from ocirootfs.limits import EXPANDED, bounded, bounded_archive
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.resourcetype import archive
@@ -72,8 +72,8 @@ def pack(  # noqa: PLR0913  # options, by keyword
 
     The bytes depend on the image, the layout and the compression alone, not on `threads` (by default as many as cores).
     `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
-    is read. An image that expands to more than `max_expanded` bytes is an InputError (see `limits`). Published is only
-    after every layer has proved to be what its digests say and the source has proved complete; on any exception,
+    is read. An image that expands to more than `max_expanded` bytes is an InputError (see `expansion`). Published is
+    only after every layer has proved to be what its digests say and the source has proved complete; on any exception,
     KeyboardInterrupt included, the destination is aborted and the exception goes on.
     A destination that holds it already (`destination.Standing`) is left alone, before any layer is read.
     """

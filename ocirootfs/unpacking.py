@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.bundle import Layout, Report, documents, shown
 from ocirootfs.entry import Entry, Kind
+from ocirootfs.expansion import EXPANDED, bounded, bounded_tree
 from ocirootfs.flattening import Superseded
 from ocirootfs.image import watched
-from ocirootfs.limits import EXPANDED, bounded, bounded_tree
 from ocirootfs.newdirectory import NewDirectory
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
@@ -59,7 +59,7 @@ def unpack(
 ) -> Unpacked:
     """Flatten `image` into `directory`, which is made, and may be there only if it is empty.
 
-    Raises InputError for an image that expands to more than `max_expanded` bytes (see `limits`). `tmpdir` is where
+    Raises InputError for an image that expands to more than `max_expanded` bytes (see `expansion`). `tmpdir` is where
     temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
     is read. The directory is renamed into its place after every layer has proved to be what its digests say and the
     source has proved complete; on any exception, KeyboardInterrupt included, all that was made is removed and the

@@ -20,7 +20,7 @@ RANKS = [
         "metadatajson", "goregexp",
     ],
     [
-        "image", "limits", "layertree", "flattening", "resourcetype", "bundle", "replay", "prefetch", "sharedlayers",
+        "image", "expansion", "layertree", "flattening", "resourcetype", "bundle", "replay", "prefetch", "sharedlayers",
         "versions", "naming",
         "consumer.finding", "consumer.sniff", "consumer.suffix", "consumer.stream", "consumer.dialect",
         "consumer.user", "consumer.document", "consumer",

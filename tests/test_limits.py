@@ -14,9 +14,9 @@ import zstandard
 from ocirootfs.cli.options import size
 from ocirootfs.compression import decompressed
 from ocirootfs.errors import InputError, LayerError, TemporaryError
+from ocirootfs.expansion import EXPANDED, bounded, bounded_archive
 from ocirootfs.flattening import flatten
 from ocirootfs.image import Image
-from ocirootfs.limits import EXPANDED, bounded, bounded_archive
 from ocirootfs.manifest import MANIFEST_LIMIT, parse_config
 from ocirootfs.registry.transport import Request, Transport
 from ocirootfs.spool import Spool

@@ -12,7 +12,7 @@ import ocirootfs
 from ocirootfs.cli.progress import HOWS
 from ocirootfs.cli.words import HelpAll
 from ocirootfs.errors import UsageError, printable
-from ocirootfs.limits import EXPANDED
+from ocirootfs.expansion import EXPANDED
 from ocirootfs.platform import Platform
 from ocirootfs.source import Source
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ocirootfs.entry import Entry, Kind
     from ocirootfs.errors import OcirootfsError
     from ocirootfs.image import Image, Layer
+    from ocirootfs.limits import Limits
     from ocirootfs.packing import Packed
     from ocirootfs.platform import Platform
     from ocirootfs.reference import Reference
@@ -42,6 +43,7 @@ __all__ = [
     "Kind",
     "Layer",
     "Layout",
+    "Limits",
     "OcirootfsError",
     "Packed",
     "Platform",
@@ -68,6 +70,7 @@ _HOMES = {
     "Kind": "entry",
     "Layer": "image",
     "Layout": "bundle",
+    "Limits": "limits",
     "OcirootfsError": "errors",
     "Packed": "packing",
     "Platform": "platform",

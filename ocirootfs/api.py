@@ -19,6 +19,7 @@ from ocirootfs.exclude import excluder
 from ocirootfs.expansion import EXPANDED, bounded
 from ocirootfs.gzip import DEFAULT_LEVEL
 from ocirootfs.image import Image
+from ocirootfs.limits import USUAL, Limits
 from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image
@@ -56,6 +57,7 @@ def open(  # noqa: A001  # as gzip.open
     session: requests.Session | None = None,
     registry: Registry | None = None,
     tmpdir: str | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[Image]:
     """Open an image for as long as the context lasts: manifest and config at once, layers when they are read.
 
@@ -64,13 +66,13 @@ def open(  # noqa: A001  # as gzip.open
     by default linux on this machine's architecture. `name` chooses one of the images in an archive, as `:NAME` does.
     With `all_platforms` the image, which a registry must have, comes with its whole index, for `fetch`. A registry is
     spoken to through `session` if one is given, with the credentials that docker or podman have saved; a `registry` of
-    one's own (`ocirootfs.registry.Registry`) decides all of that itself. `tmpdir` is where
-    members of a pipe are kept that come by before they are wanted. Sources: OCI distribution-spec, "Pulling";
-    image-spec, image-layout.md.
+    one's own (`ocirootfs.registry.Registry`) decides all of that itself, and the limits. `tmpdir` is where members of a
+    pipe are kept that come by before they are wanted. `limits` bound what is read of the image, now and later. Sources:
+    OCI distribution-spec, "Pulling"; image-spec, image-layout.md.
 
-    Raises UsageError for a source or a platform that is none, NotFoundError where the image, the tag or the platform is
-    not there, AuthError, TemporaryError, InputError for what is no image, and LocalError. What is wrong with a layer
-    is known when it is read.
+    Raises UsageError for a source or a platform that is none, and for limits that are not those of the registry given;
+    NotFoundError where the image, the tag or the platform is not there, AuthError, TemporaryError, InputError for what
+    is no image or over a limit, and LocalError. What is wrong with a layer is known when it is read.
 
     >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
     ...     print(image.config.platform, image.config.cmd, [layer.size for layer in image.layers])
@@ -79,7 +81,7 @@ def open(  # noqa: A001  # as gzip.open
     wanted = Platform.parse(platform) if isinstance(platform, str) else platform
     if not isinstance(source, str | os.PathLike):
         with Spool(tmpdir) as spool:
-            yield image_in(source, wanted, spool, name=name)
+            yield image_in(source, wanted, spool, name=name, limits=limits or USUAL)
         return
     parsed = Source.parse(source) if isinstance(source, str) else Source("path", os.fspath(source))
     if name is not None:
@@ -87,17 +89,19 @@ def open(  # noqa: A001  # as gzip.open
     if parsed.reference is None:
         if all_platforms:
             raise UsageError("all platforms are fetched from a registry only")
-        with local_image(parsed, wanted, tmpdir) as image:
+        with local_image(parsed, wanted, tmpdir, limits or USUAL) as image:
             yield image
         return
-    with nullcontext(registry) if registry else _registry(session) as client:
+    if registry and limits not in (None, registry.limits):
+        raise UsageError("the registry has other limits", hint="they are a parameter of Registry")
+    with nullcontext(registry) if registry else _registry(session, limits or USUAL) as client:
         yield client.open(parsed.reference, wanted, all_platforms=all_platforms)
 
 
-def _registry(session: requests.Session | None) -> Registry:
+def _registry(session: requests.Session | None, limits: Limits) -> Registry:
     from ocirootfs.registry import Registry  # noqa: PLC0415  # requests takes longer to load than --help to run
 
-    return Registry(session)
+    return Registry(session, limits=limits)
 
 
 def fetch(
@@ -256,7 +260,7 @@ def flatten(image: Image, *, exclude: Sequence[str] = (), tmpdir: str | None = N
     ):
         again = packing.readable_twice(prefetched_image(image, ahead), layers, tmpdir)
         bounds = bounded(again, EXPANDED)
-        yield from flattening.flatten(bounds.layers, hidden, excluded=excluder(exclude))
+        yield from flattening.flatten(bounds.layers, hidden, excluded=excluder(exclude), limits=image.limits)
         image.finish()
 
 

@@ -104,7 +104,7 @@ def bundle(image: Image, layout: Layout, spool: Spool, report: Report, careful: 
 def shown(image: Image, layout: Layout, spool: Spool, report: Report, careful: Container[int]) -> Visible:
     """Yield what a layout has of an image's files, in the order of `flatten`; what it leaves out goes to the report."""
     exclude = layout.exclude + (("dev/*",) if layout.kind != "rootfs" else ())
-    visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful)
+    visible = flatten(image.layers, spool, excluded=excluder(exclude), careful=careful, limits=image.limits)
     if not layout.keeps_devices:
         visible = _without_devices(visible, report)
     return visible if layout.latest is None else _clamped(visible, layout.latest * 1_000_000_000)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from isal import isal_zlib
 
 from ocirootfs.errors import InputError, TruncatedError
+from ocirootfs.limits import USUAL, raising
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,18 +36,17 @@ _XZ = b"\xfd7zXZ\0"
 _BZIP2 = (b"BZh%d%b" % (level, start) for level in range(1, 10) for start in (b"1A", b"\x17r"))  # a block's, the end's
 _MAGIC_LENGTH = 6
 
-ZSTD_WINDOW = 1 << 27
-"""The largest window a zstd frame may ask for, in bytes; `zstd --long=31` takes 2 GiB of memory to read."""
 # A four-byte block of a zstd frame may stand for 128 KiB (RFC 8878, 3.1.1.2), and the library hands out all that an
 # input holds at once; two KiB of input bound that to 64 MiB for a bomb, at the price of a fifth of the speed.
 _ZSTD_INPUT = 1 << 11
 _ZSTD_HEAD = 18  # bytes of the longest frame header
 
 
-def decompressed(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+def decompressed(chunks: Iterable[bytes], what: str, window: int = USUAL.window) -> Iterator[bytes]:
     """Yield the plain bytes of a stream that may be gzip, zstd, xz, bzip2 or none of them.
 
-    `what` names the stream in errors. Raises InputError for a corrupt stream and TruncatedError for a cut one.
+    `what` names the stream in errors; `window` is the memory in bytes that it may ask for (`Limits.window`). Raises
+    InputError for a corrupt stream and one that asks for more, TruncatedError for a cut one.
     """
     source = iter(chunks)
     head = b""
@@ -55,7 +55,7 @@ def decompressed(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
         if len(head) >= _MAGIC_LENGTH:
             break
     codec = _codec(head)
-    return codec(_joined(head, source), what) if codec else _joined(head, source)
+    return codec(_joined(head, source), what, window) if codec else _joined(head, source)
 
 
 def is_compressed(head: bytes) -> bool:
@@ -73,7 +73,7 @@ def _joined(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _gunzip(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+def _gunzip(chunks: Iterable[bytes], what: str, _window: int) -> Iterator[bytes]:
     member: Any = isal_zlib.decompressobj(31)
     fresh = False  # after the end of a member, before the next one's first bytes
     held = b""  # the first of those two bytes that tell a member
@@ -127,10 +127,10 @@ def _ignored(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield from ()
 
 
-def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+def _unzstd(chunks: Iterable[bytes], what: str, window: int) -> Iterator[bytes]:
     import zstandard  # noqa: PLC0415  # layers with zstd are rare, and loading it is a tenth of a small pack
 
-    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    context = zstandard.ZstdDecompressor(max_window_size=window)
     frame = context.decompressobj()
     head, made = b"", 0  # of the frame at hand
     waiting: list[bytes] = []
@@ -142,7 +142,8 @@ def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
             try:
                 piece = frame.decompress(data)
             except zstandard.ZstdError as error:
-                raise InputError(f"{what}: the zstd stream is corrupt or asks for too much memory ({error})") from None
+                text = f"{what}: the zstd stream is corrupt or asks for too much memory ({error})"
+                raise InputError(text, hint=_hint(error)) from None
             waiting.append(piece)
             size += len(piece)
             made += len(piece)
@@ -158,6 +159,11 @@ def _unzstd(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
         yield b"".join(waiting)
     if head:
         raise TruncatedError(f"{what}: the zstd stream is cut short")
+
+
+def _hint(error: Exception) -> str | None:
+    """Return what to do about a library's refusal: something, if it says that memory is the matter."""
+    return raising("window") if "memory" in str(error).lower() else None
 
 
 def _sliced(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
@@ -177,7 +183,7 @@ def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name:
             try:
                 piece = stream.decompress(data, PIECE)
             except (OSError, lzma.LZMAError) as error:
-                raise InputError(f"{what}: the {name} stream is corrupt ({error})") from None
+                raise InputError(f"{what}: the {name} stream is corrupt ({error})", hint=_hint(error)) from None
             if piece:
                 yield piece
             data = b""
@@ -187,15 +193,15 @@ def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name:
         raise TruncatedError(f"{what}: the {name} stream is cut short")
 
 
-def _unxz(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
-    return _standard(chunks, what, lambda: lzma.LZMADecompressor(memlimit=ZSTD_WINDOW), "xz")
+def _unxz(chunks: Iterable[bytes], what: str, window: int) -> Iterator[bytes]:
+    return _standard(chunks, what, lambda: lzma.LZMADecompressor(memlimit=window), "xz")
 
 
-def _unbzip2(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+def _unbzip2(chunks: Iterable[bytes], what: str, _window: int) -> Iterator[bytes]:
     return _standard(chunks, what, bz2.BZ2Decompressor, "bzip2")
 
 
-Codec: TypeAlias = "Callable[[Iterable[bytes], str], Iterator[bytes]]"
+Codec: TypeAlias = "Callable[[Iterable[bytes], str, int], Iterator[bytes]]"
 _CODECS: tuple[tuple[bytes, Codec], ...] = (
     (_GZIP, _gunzip),
     (_ZSTD, _unzstd),

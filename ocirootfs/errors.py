@@ -95,11 +95,13 @@ class LayerError(InputError):
     as the layer spells it. The position in the image is added by whoever knows it.
     """
 
-    def __init__(self, message: str, *, offset: int | None = None, path: bytes | None = None) -> None:
+    def __init__(
+        self, message: str, *, offset: int | None = None, path: bytes | None = None, hint: str | None = None
+    ) -> None:
         where = [f"at byte {offset}"] if offset is not None else []
         if path is not None:
             where.append(f"entry '{printable(path)}'")
-        super().__init__(f"{', '.join(where)}: {message}" if where else message)
+        super().__init__(f"{', '.join(where)}: {message}" if where else message, hint=hint)
         self.message = message
         self.offset = offset
         self.path = path

@@ -8,7 +8,7 @@ only there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import InputError
@@ -77,7 +77,7 @@ class _Budget:
 
 @dataclass(frozen=True)
 class _BoundedLayer(Layer):
-    budget: _Budget
+    budget: _Budget = field(kw_only=True)
 
     def open(self) -> Iterator[bytes]:
         position = 0
@@ -89,7 +89,14 @@ class _BoundedLayer(Layer):
 
 def _bounded(layer: Layer, budget: _Budget) -> Layer:
     return _BoundedLayer(
-        layer.number, layer.diff_id, layer.size, layer.digest, layer.media_type, layer.source, budget=budget
+        layer.number,
+        layer.diff_id,
+        layer.size,
+        layer.digest,
+        layer.media_type,
+        layer.source,
+        layer.window,
+        budget=budget,
     )
 
 

@@ -57,6 +57,7 @@ from ocirootfs.layertree import (
     superseded,
     symlink_target,
 )
+from ocirootfs.limits import USUAL, Limits
 from ocirootfs.oddity import Note, Oddities, Oddity
 from ocirootfs.tar import reader
 
@@ -88,25 +89,25 @@ def flatten(
     *,
     excluded: Excluded | None = None,
     careful: Container[int] = ALWAYS,
-    most: int = reader.ENTRIES,
+    limits: Limits = USUAL,
 ) -> Visible:
     """Yield the visible entries of `layers` (bottom first, as a manifest lists them), each path once.
 
     First the non-directories, as they are met, a hard link always after the entry it names; then the directories, in
     post-order, the root (path `b""`) last. Contents are to be read before the next entry is asked for. `excluded` paths
     are left out with all below them, as if a layer above hid them. The layers whose numbers are in `careful` are read
-    twice. Raises InputError for what no container host accepts and for more than `most` entries, Superseded for a
-    layer that needed care. What is odd is logged as a warning when everything has been shown.
+    twice. Raises InputError for what no container host accepts or is over one of the `limits`, Superseded for a layer
+    that needed care. What is odd is logged as a warning when everything has been shown.
 
     The bytes of a layer are proved when the iterator passes its end: nothing made of them may be published before the
     iterator is exhausted.
     """
-    stack = _Stack(spool, excluded, most)
+    stack = _Stack(spool, excluded, limits)
     for layer in reversed(layers):
         try:
             yield from stack.show(layer, careful=layer.number in careful)
         except LayerError as error:
-            raise InputError(f"{layer.name}: {error}") from error
+            raise InputError(f"{layer.name}: {error}", hint=error.hint) from error
     try:
         stack.finish()
     except LayerError as error:
@@ -119,19 +120,20 @@ def flatten(
 class _Stack:
     """What the layers so far cover, and the links that wait for the layers below."""
 
-    def __init__(self, spool: Spool, excluded: Excluded | None, left: int) -> None:
+    def __init__(self, spool: Spool, excluded: Excluded | None, limits: Limits) -> None:
         self._above = Directory()
         self._awaited: list[Awaited] = []
         self._spool = spool
         self._excluded = excluded
-        self._left = left  # entries that the layers may still have
+        self._limits = limits
+        self._left = limits.entries  # entries that the layers may still have
         self.oddities = Oddities()
 
     def show(self, layer: Layer, *, careful: bool) -> Visible:
         """Yield what is visible of the next layer down, then cover what it covers."""
-        dead = superseded(entry for entry, _ in reader.read(layer.open())) if careful else frozenset()
+        dead = self._dead(layer) if careful else frozenset()
         note = self.oddities.within(layer.name)
-        tree = LayerTree(self._cover, _refusing(layer.number), note)
+        tree = LayerTree(self._cover, _refusing(layer.number), note, self._limits.path_depth)
         chunks = layer.open()
         try:
             yield from self._entries(tree, chunks, dead, note)
@@ -147,11 +149,16 @@ class _Stack:
         self._spool.clear()
         _merge(self._above, tree.root, note)
 
+    def _dead(self, layer: Layer) -> frozenset[int]:
+        """Read a layer's headers, to know which of its entries will not count."""
+        entries = (entry for entry, _ in reader.read(layer.open(), limits=self._limits, most=self._left))
+        return superseded(entries, self._limits.path_depth)
+
     def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int], note: Note) -> Visible:
         owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         excluded = self._excluded
         ordinal = -1
-        for ordinal, (listed, body) in enumerate(reader.read(chunks, most=self._left)):
+        for ordinal, (listed, body) in enumerate(reader.read(chunks, limits=self._limits, most=self._left)):
             entry = _portable(listed, note) if listed.xattrs else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:

@@ -9,6 +9,7 @@ from ocirootfs.aside import aside
 from ocirootfs.compression import decompressed
 from ocirootfs.digest import Descriptor, Digest, verified
 from ocirootfs.errors import InputError
+from ocirootfs.limits import USUAL, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,8 @@ class Layer:
 
     `number` counts from 1, the bottom. `size` is that of the blob as stored, in bytes, and `digest` its digest: None
     where only the diff ID is known (archives of `docker save` before 25). `source` gives the stored bytes; each call
-    starts again at byte 0. Source: OCI image-spec, layer.md and descriptor.md.
+    starts again at byte 0. `window` is the memory in bytes that decompressing may take (`Limits.window`). Source: OCI
+    image-spec, layer.md and descriptor.md.
 
     >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
     ...     for layer in image.layers:
@@ -45,6 +47,7 @@ class Layer:
     digest: Digest | None
     media_type: str
     source: Callable[[], Iterable[bytes]]
+    window: int = USUAL.window
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class Layer:
     def _plain(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Prove and decompress the stored bytes."""
         stored = self._proved(chunks)
-        plain = decompressed(stored, self.name)
+        plain = decompressed(stored, self.name, self.window)
         if self.digest != self.diff_id:  # else it is stored as it is, and one hash proves both
             plain = verified(plain, self.diff_id, None, f"{self.name}, decompressed")
         try:
@@ -113,6 +116,8 @@ class Image:
     """The index that the image was chosen from, if there was one."""
     family: Family | None = None
     """The whole index that the image was chosen from, if that was asked for."""
+    limits: Limits = USUAL
+    """What bounds the reading of its layers."""
 
     @property
     def digest(self) -> Digest | None:
@@ -134,7 +139,11 @@ class Family:
 
 
 def assemble(
-    manifest: Manifest, config: Config, blob: Callable[[Descriptor], Iterable[bytes]], reference: Reference | None
+    manifest: Manifest,
+    config: Config,
+    blob: Callable[[Descriptor], Iterable[bytes]],
+    reference: Reference | None,
+    limits: Limits = USUAL,
 ) -> Image:
     """Make an image of a manifest and its config; `blob` gives the stored bytes of a descriptor, from byte 0 a call.
 
@@ -147,10 +156,10 @@ def assemble(
         )
     pairs = enumerate(zip(manifest.layers, config.diff_ids, strict=True), 1)
     layers = tuple(
-        Layer(number, diff_id, found.size, found.digest, found.media_type, _source(blob, found))
+        Layer(number, diff_id, found.size, found.digest, found.media_type, _source(blob, found), limits.window)
         for number, (found, diff_id) in pairs
     )
-    return Image(config, layers, manifest, reference)
+    return Image(config, layers, manifest, reference, limits=limits)
 
 
 def _source(blob: Callable[[Descriptor], Iterable[bytes]], descriptor: Descriptor) -> Callable[[], Iterable[bytes]]:

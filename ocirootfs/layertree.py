@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ocirootfs.entry import Entry, Kind, canonical, folded
 from ocirootfs.errors import LayerError
+from ocirootfs.limits import USUAL, raising
 from ocirootfs.oddity import Note, Oddity
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 AUFS = b".wh..wh."
 """What AUFS keeps at the root of its branches begins with this; it is no part of the image (moby/moby#15996)."""
-
-DEPTH = 4096
-"""The most directories that may contain one another: beyond PATH_MAX, and still bounded."""
 
 _HOPS = 40  # the kernel's limit on symlinks in one path (path_resolution(7))
 
@@ -156,11 +154,15 @@ class LayerTree:
 
     `cover` tells what upper layers have at a directory's path, given what they have at its parent if that is known;
     `dropped` hears of each name that a later entry of the layer
-    replaces or removes, `note` of what is odd.
+    replaces or removes, `note` of what is odd. `depth` directories may contain one another (`Limits.path_depth`).
     """
 
     def __init__(
-        self, cover: Callable[[bytes, Place | None], Cover], dropped: Callable[[Leaf], None], note: Note
+        self,
+        cover: Callable[[bytes, Place | None], Cover],
+        dropped: Callable[[Leaf], None],
+        note: Note,
+        depth: int = USUAL.path_depth,
     ) -> None:
         self.root = Directory()
         self.whiteouts: list[bytes] = []
@@ -169,6 +171,7 @@ class LayerTree:
         self._cover = cover
         self._dropped = dropped
         self._note = note
+        self._depth = depth
         self._places: dict[bytes, Place] = {}
         self._moved = False  # some place was reached through a symlink
 
@@ -289,7 +292,7 @@ class LayerTree:
     def _place(self, head: bytes) -> Place:
         """Resolve the parent directory of an entry and make it if no entry has."""
         above = self._places.get(head.rpartition(b"/")[0]) if head else None
-        if above is not None and not above.moved and len(head) < DEPTH:  # nearly all are one step below a known one
+        if above is not None and not above.moved and len(head) < self._depth:  # nearly all: one step below a known one
             node = above.directory.children.get(head[len(above.prefix) :])
             if isinstance(node, Directory):
                 place = self._places[head] = Place(head, node, self._cover(head, above), moved=False)
@@ -298,8 +301,8 @@ class LayerTree:
 
     def _far_place(self, head: bytes) -> Place:
         components = self.resolved(head.split(b"/") if head else [], follow_last=True)
-        if len(components) > DEPTH:
-            raise LayerError(f"a path of more than {DEPTH} components", path=head)
+        if len(components) > self._depth:
+            raise LayerError(f"a path of more than {self._depth} components", path=head, hint=raising("path_depth"))
         path = b"/".join(components)
         directory = self.root
         for depth, component in enumerate(components, 1):
@@ -377,14 +380,14 @@ def inode_of(leaf: Leaf, path: bytes) -> Inode:
     return inode
 
 
-def superseded(entries: Iterable[Entry]) -> frozenset[int]:
+def superseded(entries: Iterable[Entry], depth: int = USUAL.path_depth) -> frozenset[int]:
     """Read a layer's headers and return the ordinals of the entries that do not survive in their own layer."""
     dead: set[int] = set()
 
     def dropped(leaf: Leaf) -> None:
         dead.add(leaf.ordinal)
 
-    tree = LayerTree(lambda *_: COVERED, dropped, lambda *_: None)  # whoever reads the layer next will tell
+    tree = LayerTree(lambda *_: COVERED, dropped, lambda *_: None, depth)  # whoever reads the layer next will tell
     for ordinal, entry in enumerate(entries):
         tree.take(ordinal, entry)
     return frozenset(dead)

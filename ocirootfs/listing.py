@@ -57,7 +57,7 @@ def _entries(image: Image, wanted: bytes) -> list[Entry]:
     with _Nowhere() as hidden:
         while True:
             try:
-                visible = flatten(image.layers, hidden, careful=careful)
+                visible = flatten(image.layers, hidden, careful=careful, limits=image.limits)
                 found = [entry for entry, _ in visible if entry.path == wanted or entry.path.startswith(below)]
             except Superseded as again:
                 hidden.clear()
@@ -118,7 +118,7 @@ class _Search:
         run = Kept(0, 0)
         layers = _until(self._image.layers, lambda: found is not None)
         try:
-            for entry, body in flatten(layers, self._hidden, careful=self._careful):
+            for entry, body in flatten(layers, self._hidden, careful=self._careful, limits=self._image.limits):
                 if entry.path == wanted or (entry.kind is Kind.SYMLINK and entry.path in parents):
                     found, run = entry, self._kept.keep(body)
         except _EnoughError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ocirootfs import strictjson
 from ocirootfs.digest import Descriptor, Digest, verified
 from ocirootfs.errors import InputError, NotFoundError, printable
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.platform import Platform, rank
 from ocirootfs.strictjson import as_list, as_object, as_string, as_string_map, as_strings
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocirootfs.strictjson import Json
-
-# Registries must take 4 MiB (distribution-spec, "Pushing Manifests"); nobody's images come near the double.
-MANIFEST_LIMIT = 8 << 20
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -47,7 +45,6 @@ _CONFIG_TYPES = frozenset([OCI_CONFIG, DOCKER_CONFIG, "", "application/octet-str
 _LAYER_TYPE = re.compile(r".*[./+-]tar(?:[.+-](?:gzip|zstd|bzip2|xz))?", re.ASCII)
 _ATTESTATION = "vnd.docker.reference.type"
 _SIZE_LIMIT = 1 << 63
-_ENTRIES_LIMIT = 1000  # layers or manifests; docker stops at 127 layers
 
 
 @dataclass(frozen=True)
@@ -99,16 +96,16 @@ class Config:
     diff_ids: tuple[Digest, ...]
 
 
-def parse_manifest(raw: bytes, media_type: str | None, what: str) -> Manifest | Index:
+def parse_manifest(raw: bytes, media_type: str | None, what: str, limits: Limits = USUAL) -> Manifest | Index:
     """Read a manifest or an index, whichever `raw` is; `what` names it in errors.
 
     `media_type` is what the server or the descriptor said. The document's own `mediaType` comes first, then that,
     then its structure; if they disagree about manifest or index it is an InputError, as are Docker's schema 1 and
     artifacts that are no images.
     """
-    if len(raw) > MANIFEST_LIMIT:
-        raise InputError(f"{what}: larger than {MANIFEST_LIMIT} bytes")
-    document = as_object(strictjson.load(raw, what), what)
+    if len(raw) > limits.document:
+        raise InputError(f"{what}: larger than {limits.document} bytes", hint=raising("document"))
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
     own = as_string(document.get("mediaType"), f"{what}: mediaType")
     said = (media_type or "").partition(";")[0].strip().lower()
     _refuse_schema1(document, own or said, what)
@@ -121,14 +118,14 @@ def parse_manifest(raw: bytes, media_type: str | None, what: str) -> Manifest | 
     known = own or (said if _kind(said) else "")
     annotations = as_string_map(document.get("annotations"), f"{what}: annotations")
     if kind == "index":
-        return Index(raw, known or OCI_INDEX, _descriptors(document, "manifests", what), annotations)
-    config, layers = _parts(document, what)
+        return Index(raw, known or OCI_INDEX, _descriptors(document, "manifests", what, limits), annotations)
+    config, layers = _parts(document, what, limits)
     return Manifest(raw, known or OCI_MANIFEST, config, layers, annotations)
 
 
-def parse_config(raw: bytes, what: str) -> Config:
+def parse_config(raw: bytes, what: str, limits: Limits = USUAL) -> Config:
     """Read an image's config blob; null stands for an empty list, as Go writes it. Raises InputError."""
-    document = as_object(strictjson.load(raw, what), what)
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
     rootfs = as_object(document.get("rootfs"), f"{what}: rootfs")
     if rootfs.get("type") != "layers":  # config.md: "MUST be set to layers"
         raise InputError(f"{what}: its rootfs is not made of layers")
@@ -205,40 +202,47 @@ def parse_descriptor(value: Json, what: str) -> Descriptor:
     return found
 
 
-def parts(raw: bytes, what: str) -> tuple[Descriptor, ...]:
+def parts(raw: bytes, what: str, limits: Limits = USUAL) -> tuple[Descriptor, ...]:
     """Return all blobs that a manifest of any kind refers to: its config and its layers, or its blobs."""
-    document = as_object(strictjson.load(raw, what), what)
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
     config = [] if document.get("config") is None else [parse_descriptor(document["config"], f"{what}: config")]
-    return (*config, *_descriptors(document, "layers", what), *_descriptors(document, "blobs", what))
+    return (*config, *_descriptors(document, "layers", what, limits), *_descriptors(document, "blobs", what, limits))
 
 
-def _parts(document: dict[str, Json], what: str) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+def _parts(document: dict[str, Json], what: str, limits: Limits) -> tuple[Descriptor, tuple[Descriptor, ...]]:
     """Read an image's config and layers, and refuse what only looks like an image."""
     config = parse_descriptor(document.get("config"), f"{what}: config")
     artifact = as_string(document.get("artifactType"), f"{what}: artifactType")
     if config.media_type not in _CONFIG_TYPES:
         raise _not_an_image(artifact or config.media_type, what)
-    layers = _descriptors(document, "layers", what)
+    layers = _descriptors(document, "layers", what, limits)
     for number, layer in enumerate(layers, 1):
         if layer.media_type.endswith("+encrypted"):
             raise InputError(f"{what}: layer {number} is encrypted")
         if not _LAYER_TYPE.fullmatch(layer.media_type):
             raise _not_an_image(layer.media_type, what)
-    if config.size > MANIFEST_LIMIT:
-        raise InputError(f"{what}: the config is larger than {MANIFEST_LIMIT} bytes")
+    if config.size > limits.document:
+        raise InputError(f"{what}: the config is larger than {limits.document} bytes", hint=raising("document"))
     return config, layers
 
 
-def _descriptors(document: dict[str, Json], name: str, what: str) -> tuple[Descriptor, ...]:
+def _descriptors(document: dict[str, Json], name: str, what: str, limits: Limits) -> tuple[Descriptor, ...]:
     items = as_list(document.get(name), f"{what}: {name}")
-    if len(items) > _ENTRIES_LIMIT:
-        raise InputError(f"{what}: {name} has more than {_ENTRIES_LIMIT} entries")
+    require_few(items, name, what, limits)
     found = tuple(parse_descriptor(item, f"{what}: {name}[{n}]") for n, item in enumerate(items))
     sizes: dict[Digest, int] = {}
     for entry in found:
         if sizes.setdefault(entry.digest, entry.size) != entry.size:
             raise InputError(f"{what}: {entry.digest} is listed with two sizes")
     return found
+
+
+def require_few(items: list[Json], name: str, what: str, limits: Limits) -> None:
+    """Refuse a list of more layers, blobs or manifests than a document may have."""
+    limit = "manifests" if name == "manifests" else "layers"
+    most: int = getattr(limits, limit)
+    if len(items) > most:
+        raise InputError(f"{what}: {name} has more than {most} entries", hint=raising(limit))
 
 
 def _structure(document: dict[str, Json], what: str) -> str:

@@ -21,6 +21,7 @@ from ocirootfs.archive import dockersave, ocilayout
 from ocirootfs.archive.members import DirectoryMembers, FileMembers, StreamMembers
 from ocirootfs.compression import is_compressed
 from ocirootfs.errors import InputError, LocalError, NotFoundError, UsageError, printable
+from ocirootfs.limits import USUAL, Limits
 from ocirootfs.reference import Reference
 from ocirootfs.spool import Spool
 
@@ -71,27 +72,35 @@ class Source:
 
 
 @contextmanager
-def local_image(source: Source, platform: Platform | None, tmpdir: str | None = None) -> Iterator[Image]:
-    """Open an image that is no registry's, for as long as the context lasts.
+def local_image(
+    source: Source, platform: Platform | None, tmpdir: str | None = None, limits: Limits = USUAL
+) -> Iterator[Image]:
+    """Open an image that is no registry's, for as long as the context lasts, to be read within `limits`.
 
     `platform` None takes an image that stands alone, and this machine's among several. Raises InputError for what is no
     image, NotFoundError for what is not there, UsageError for what is there several times.
     """
     with Spool(tmpdir, memory=_SPOOL_MEMORY) as spool:
         if source.transport == "stdin":
-            yield _found(_from_file(sys.stdin.buffer, "standard input", spool), source, platform)
+            yield _found(_from_file(sys.stdin.buffer, "standard input", spool, limits), source, platform)
         elif source.transport == "oci" or os.path.isdir(source.path):  # noqa: PTH112  # a string
-            yield _found(_directory(source.path), source, platform)
+            yield _found(_directory(source.path, limits), source, platform)
         else:
             with _opened(source.path) as file:
-                yield _found(_from_file(file, printable(source.path), spool), source, platform)
+                yield _found(_from_file(file, printable(source.path), spool, limits), source, platform)
 
 
 def image_in(
-    file: BinaryIO, platform: Platform | None, spool: Spool, *, what: str = "the archive", name: str | None = None
+    file: BinaryIO,
+    platform: Platform | None,
+    spool: Spool,
+    *,
+    what: str = "the archive",
+    name: str | None = None,
+    limits: Limits = USUAL,
 ) -> Image:
     """Return the image of an archive in a binary file, which is read in place if it is seekable; `what` names it."""
-    return _found(_from_file(file, what, spool), Source("path", name=name), platform)
+    return _found(_from_file(file, what, spool, limits), Source("path", name=name), platform)
 
 
 def _found(members: Members, source: Source, platform: Platform | None) -> Image:
@@ -107,8 +116,8 @@ def _found(members: Members, source: Source, platform: Platform | None) -> Image
     return replace(image, again="never") if isinstance(members, StreamMembers) else image
 
 
-def _directory(path: str) -> DirectoryMembers:
-    members = DirectoryMembers(path)
+def _directory(path: str, limits: Limits) -> DirectoryMembers:
+    members = DirectoryMembers(path, limits)
     if not os.path.isdir(path):  # noqa: PTH112  # a string
         raise NotFoundError(f"there is no directory '{printable(path)}'")
     return members
@@ -126,18 +135,14 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _from_file(file: IO[bytes], what: str, spool: Spool) -> Members:
+def _from_file(file: IO[bytes], what: str, spool: Spool, limits: Limits) -> Members:
     """Read in place what can be, and the rest as it passes."""
     descriptor = _descriptor(file)
     if descriptor is not None and stat.S_ISREG(os.fstat(descriptor).st_mode) and not file.tell():
         head = os.pread(descriptor, 8, 0)
         if head and not is_compressed(head):
-            return _in_place(file, what)
-    return StreamMembers(_chunks(file), what, spool)
-
-
-def _in_place(file: IO[bytes], what: str) -> Members:
-    return FileMembers(file.fileno(), what)
+            return FileMembers(file.fileno(), what, limits)
+    return StreamMembers(_chunks(file), what, spool, limits)
 
 
 def _descriptor(file: IO[bytes]) -> int | None:

@@ -12,17 +12,18 @@ from collections import Counter
 from typing import TypeAlias, Union
 
 from ocirootfs.errors import InputError, printable
+from ocirootfs.limits import USUAL, raising
 
 Json: TypeAlias = Union[bool, int, float, str, "list[Json]", "dict[str, Json]", None]
 
-DEPTH_LIMIT = 64
 
-
-def load(raw: bytes, what: str) -> Json:
+def load(raw: bytes, what: str, depth: int | None = None) -> Json:
     """Parse one JSON text; `what` names it in the InputError that anything else raises.
 
-    A byte order mark is skipped, as RFC 8259 section 8.1 allows.
+    A byte order mark is skipped, as RFC 8259 section 8.1 allows. `depth` is `Limits.json_depth`; None, for what is the
+    user's own, takes the usual one.
     """
+    levels = USUAL.json_depth if depth is None else depth
     try:
         value: Json = json.loads(
             raw.decode("utf-8-sig"),
@@ -30,14 +31,15 @@ def load(raw: bytes, what: str) -> Json:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
-        _check(value)
+        _check(value, levels)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno} column {error.colno}"
         raise _invalid(raw, what, reason) from None
     except UnicodeDecodeError as error:
         raise _invalid(raw, what, f"byte {error.start} is not UTF-8") from None
     except RecursionError:
-        raise _invalid(raw, what, f"nested deeper than {DEPTH_LIMIT} levels") from None
+        hint = None if depth is None else raising("json_depth")
+        raise _invalid(raw, what, f"nested deeper than {levels} levels", hint) from None
     except ValueError as error:  # ours, and Python's limit on the digits of an integer
         raise _invalid(raw, what, printable(str(error))) from None
     return value
@@ -100,14 +102,14 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _check(value: Json) -> None:
-    """Bound the depth and refuse lone surrogates, which no UTF-8 output could carry."""
+def _check(value: Json, depth: int) -> None:
+    """Bound the depth, as Python itself does, and refuse lone surrogates, which no UTF-8 output could carry."""
     level: list[Json] = [value]
-    for _ in range(DEPTH_LIMIT + 1):
+    for _ in range(depth + 1):
         if not level:
             return
         level = [child for item in level for child in _children(item)]
-    raise ValueError(f"nested deeper than {DEPTH_LIMIT} levels")
+    raise RecursionError
 
 
 def _children(value: Json) -> list[Json]:
@@ -132,10 +134,10 @@ def _kind(value: Json) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
-def _invalid(raw: bytes, what: str, reason: str) -> InputError:
+def _invalid(raw: bytes, what: str, reason: str, hint: str | None = None) -> InputError:
     start = raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:200]
     if not start.startswith(b"<"):
-        return InputError(f"{what}: not valid JSON: {reason}")
+        return InputError(f"{what}: not valid JSON: {reason}", hint=hint)
     shown = printable(start.decode("utf-8", "replace"), 50)
     return InputError(
         f"{what}: not valid JSON: it starts with '{shown}'",

@@ -18,7 +18,7 @@ from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import InputError
 from ocirootfs.flattening import ALWAYS, Superseded, flatten
 from ocirootfs.image import Layer
-from ocirootfs.layertree import DEPTH
+from ocirootfs.limits import USUAL
 from ocirootfs.spool import Spool
 from tests import model
 from tests.layers import FIXTURES, Data, layer_bytes, raw_bytes
@@ -320,7 +320,7 @@ def main(seeds: int = 300) -> None:
         check_stack(nested, excluding(paths))
     for name in ODD:
         check_warnings(name)
-    too_deep: Data = {"type": "file", "name": "d/" * (DEPTH + 1) + "f"}
+    too_deep: Data = {"type": "file", "name": "d/" * (USUAL.path_depth + 1) + "f"}
     assert rejects(lambda: carefully(layers_of([[too_deep]]))) is not None
 
 
@@ -475,7 +475,7 @@ MUTANTS = [
     Mutant("absolute symlinks are relative", "layertree", 'if target[:1] == b"/":', "if False:"),
     Mutant(".. in a symlink means nothing", "layertree", "del done[-1:], nodes[max(1, len(nodes) - 1) :]", "pass"),
     Mutant(".. in a symlink loses track", "layertree", "nodes[max(1, len(nodes) - 1) :]", "nodes[1:]"),
-    Mutant("directories may be as deep as they like", "layertree", "if len(components) > DEPTH:", "if False:"),
+    Mutant("directories may be as deep as they like", "layertree", "if len(components) > self._depth:", "if False:"),
     Mutant("39 symlinks are too many", "layertree", "_HOPS = 40", "_HOPS = 39"),
     Mutant("41 symlinks are not too many", "layertree", "_HOPS = 40", "_HOPS = 41"),
     Mutant(

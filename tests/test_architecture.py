@@ -13,7 +13,7 @@ PACKAGE = Path(ocirootfs.__file__).parent
 
 # DESIGN.md draws these ranks. A module imports from lower ranks and, inside its own, only from those before it.
 RANKS = [
-    ["errors", "strictjson", "strictyaml", "platform", "digest", "reference", "manifest", "entry", "oddity"],
+    ["errors", "limits", "strictjson", "strictyaml", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
         "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
@@ -126,8 +126,8 @@ def test_what_is_never_imported(module: str) -> None:
 
 def test_public_names() -> None:
     assert set(ocirootfs.__all__) == {
-        "Checked", "Edits", "Entry", "Finding", "Image", "Kind", "Layer", "Layout", "OcirootfsError", "Packed",
-        "Platform", "Reference", "Report", "ResourceType", "S3Options", "Unpacked", "check", "fetch", "flatten",
-        "metadata", "open", "pack", "unpack",
+        "Checked", "Edits", "Entry", "Finding", "Image", "Kind", "Layer", "Layout", "Limits", "OcirootfsError",
+        "Packed", "Platform", "Reference", "Report", "ResourceType", "S3Options", "Unpacked", "check", "fetch",
+        "flatten", "metadata", "open", "pack", "unpack",
     }  # fmt: skip
     assert all(hasattr(ocirootfs, name) for name in ocirootfs.__all__)

@@ -107,11 +107,16 @@ SIGNATURES = {
     "Entry": "path kind mode uid gid mtime size=0 link=b'' device=(0, 0) xattrs=()",
     "Finding": "code rule detail where count",
     "Image": (
-        "config layers manifest=None reference=None finish=… again='free' jobs=1 interrupt=… index=None family=None"
+        "config layers manifest=None reference=None finish=… again='free' jobs=1 interrupt=… index=None family=None "
+        "limits=…"
     ),
     "Kind": "FILE HARDLINK SYMLINK CHAR BLOCK DIRECTORY FIFO",
-    "Layer": "number diff_id size digest media_type source",
+    "Layer": "number diff_id size digest media_type source window=134217728",
     "Layout": "kind='concourse' exclude=() devices=None edits=… latest=None resource=…",
+    "Limits": (
+        "document=8388608 token=1048576 json_depth=64 index_depth=3 redirects=10 layers=1000 manifests=1000 "
+        "entries=5000000 path=65536 path_depth=4096 extension=1048576 sparse=68719476736 window=134217728"
+    ),
     "OcirootfsError": "message * hint=None",
     "Packed": "stored digest report skipped=False",
     "Platform": "os architecture variant='' os_version=''",
@@ -129,7 +134,7 @@ SIGNATURES = {
     "fetch": "images target * tmpdir=None progress=None",
     "flatten": "image * exclude=() tmpdir=None",
     "metadata": "image",
-    "open": "source * platform=None name=None all_platforms=False session=None registry=None tmpdir=None",
+    "open": "source * platform=None name=None all_platforms=False session=None registry=None tmpdir=None limits=None",
     "pack": (
         "image target * layout=None compress='gzip' level=4 threads=None tmpdir=None s3_options=None "
         "s3_client=None max_expanded=274877906944 progress=None"

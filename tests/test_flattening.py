@@ -10,7 +10,7 @@ import pytest
 
 from ocirootfs.errors import InputError, LayerError
 from ocirootfs.flattening import Superseded, flatten
-from ocirootfs.layertree import DEPTH
+from ocirootfs.limits import USUAL
 from ocirootfs.spool import Spool
 from tests import model
 from tests.mutants import (
@@ -106,10 +106,15 @@ def test_a_vector_that_is_wrong_is_noticed() -> None:
 
 
 def test_a_deep_path() -> None:
-    name = "d/" * DEPTH + "f"
-    shown = carefully(layers_of([[file(name, "deep")], [file("d/" * (DEPTH - 1) + "g", "less")]]))
-    assert [entry.path.count(b"/") for entry, _ in shown] == [DEPTH - 1, DEPTH, *range(DEPTH - 1, -1, -1), 0]
-    with pytest.raises(InputError, match=f"a path of more than {DEPTH} components"):
+    name = "d/" * USUAL.path_depth + "f"
+    shown = carefully(layers_of([[file(name, "deep")], [file("d/" * (USUAL.path_depth - 1) + "g", "less")]]))
+    assert [entry.path.count(b"/") for entry, _ in shown] == [
+        USUAL.path_depth - 1,
+        USUAL.path_depth,
+        *range(USUAL.path_depth - 1, -1, -1),
+        0,
+    ]
+    with pytest.raises(InputError, match=f"a path of more than {USUAL.path_depth} components"):
         carefully(layers_of([[file("d/" + name)]]))
 
 

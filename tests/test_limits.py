@@ -17,7 +17,8 @@ from ocirootfs.errors import InputError, LayerError, TemporaryError
 from ocirootfs.expansion import EXPANDED, bounded, bounded_archive
 from ocirootfs.flattening import flatten
 from ocirootfs.image import Image
-from ocirootfs.manifest import MANIFEST_LIMIT, parse_config
+from ocirootfs.limits import USUAL, Limits
+from ocirootfs.manifest import parse_config
 from ocirootfs.registry.transport import Request, Transport
 from ocirootfs.spool import Spool
 from ocirootfs.tar import reader
@@ -44,23 +45,22 @@ def archive(count: int) -> bytes:
 def test_entries(kind: str) -> None:
     def read(data: bytes, most: int) -> int:
         if kind == "stream":
-            return sum(1 for _ in reader.read([data], most=most))
-        return sum(1 for _ in reader.index([data], lambda _: None, most=most))
+            return sum(1 for _ in reader.read([data], limits=Limits(entries=most)))
+        return sum(1 for _ in reader.index([data], lambda _: None, limits=Limits(entries=most)))
 
     assert read(archive(7), 7) == 7
     with pytest.raises(LayerError, match="more than 7 entries"):
         read(archive(8), 7)
-    assert reader.ENTRIES == 5_000_000
 
 
 def test_entries_of_all_layers_together() -> None:
     def flattened(most: int) -> int:
         with Spool() as spool:
-            return sum(1 for _ in flatten(image.layers, spool, most=most))
+            return sum(1 for _ in flatten(image.layers, spool, limits=Limits(entries=most)))
 
     image = image_of(1, 2, 3)
     assert flattened(3) == 2  # one file, and the root
-    with pytest.raises(InputError, match=r"layer 1 .*: more than 0 entries, and 5000000 are the most of an image"):
+    with pytest.raises(InputError, match=r"layer 1 .*: more than 0 entries, and 2 are the most of an image"):
         flattened(2)
 
 
@@ -73,10 +73,10 @@ def test_the_length_of_names(form: Literal[1, 2], where: str) -> None:
         setattr(info, where, "x" * length)
         return info.tobuf(form) + bytes(1024)
 
-    [(entry, _)] = reader.read([named(reader.PATH_LIMIT)])
-    assert len(entry.path if where == "name" else entry.link) == reader.PATH_LIMIT
+    [(entry, _)] = reader.read([named(USUAL.path)])
+    assert len(entry.path if where == "name" else entry.link) == USUAL.path
     with pytest.raises(LayerError, match="a name of more than 65536 bytes"):
-        list(reader.read([named(reader.PATH_LIMIT + 1)]))
+        list(reader.read([named(USUAL.path + 1)]))
 
 
 # What an image expands to
@@ -173,7 +173,7 @@ def test_answers(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A body without a length that goes on for ever is read to the limit, not to its end."""
     monkeypatch.setenv("DOCKER_AUTH_CONFIG", "{}")
     path, server, limit = {
-        "manifest": ("/manifests/1", "registry", MANIFEST_LIMIT),
+        "manifest": ("/manifests/1", "registry", USUAL.document),
         "config": ("/blobs/", "registry", 0),
         "token": ("/token", "token", 1 * MIB),
         "error": ("/manifests/1", "registry", 64 << 10),
@@ -196,12 +196,12 @@ def test_a_config_that_says_itself_too_large() -> None:
     with FakeRegistry() as fake:
         fake.add_image()
         document = json.loads(fake._manifests["a/b", "1"].body)
-        document["config"]["size"] = MANIFEST_LIMIT + 1
+        document["config"]["size"] = USUAL.document + 1
         reference = fake.add("a/b", "2", json.dumps(document).encode())
         ran = run_here("fetch", str(reference), "-o", "-")
         assert fake.seen(path="/blobs/") == []
     assert ran.status == 6
-    assert f"the config is larger than {MANIFEST_LIMIT} bytes" in ran.err
+    assert f"the config is larger than {USUAL.document} bytes" in ran.err
 
 
 @pytest.mark.parametrize(("hops", "good"), [(10, True), (11, False)])

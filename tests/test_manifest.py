@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from ocirootfs.digest import Digest
 from ocirootfs.errors import InputError, NotFoundError
+from ocirootfs.limits import USUAL
 from ocirootfs.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_LIST,
     DOCKER_MANIFEST,
-    MANIFEST_LIMIT,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "upper-case digest": (manifest(layers=[{**LAYER, "digest": LAYER["digest"].upper()}]), "is not a digest"),
     "unknown algorithm": (manifest(layers=[{**LAYER, "digest": "blake3:" + "a" * 64}]), "not supported"),
     "media type a number": (manifest(layers=[{**LAYER, "mediaType": 1}]), "layers[0].mediaType"),
-    "huge config": (manifest(config={**descriptor(b"", OCI_CONFIG), "size": MANIFEST_LIMIT + 1}), "config is larger"),
+    "huge config": (manifest(config={**descriptor(b"", OCI_CONFIG), "size": USUAL.document + 1}), "config is larger"),
     "data not base64": (manifest(layers=[{**LAYER, "data": "!"}]), "layers[0].data: not base64"),
     "data of other bytes": (manifest(layers=[{**LAYER, "data": base64.b64encode(b"two").decode()}]), "expected sha256"),
     "data too short": (manifest(layers=[{**LAYER, "data": ""}]), "ended after 0 of 3"),
@@ -198,7 +198,7 @@ def test_schema_1_by_its_media_type() -> None:
 
 def test_too_large() -> None:
     with pytest.raises(InputError, match="larger than"):
-        parse_manifest(b" " * (MANIFEST_LIMIT + 1), None, "x")
+        parse_manifest(b" " * (USUAL.document + 1), None, "x")
 
 
 def test_data_is_decoded_and_proved() -> None:

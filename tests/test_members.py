@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ocirootfs.archive.members import DirectoryMembers, FileMembers, StreamMembers, document
 from ocirootfs.errors import InputError, LocalError, OcirootfsError, TruncatedError
-from ocirootfs.manifest import MANIFEST_LIMIT
+from ocirootfs.limits import USUAL
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ def test_what_is_not_there(kind: str, name: str, tmp_path: Path) -> None:
 
 @KINDS
 def test_documents_are_bounded(kind: str, tmp_path: Path) -> None:
-    files = {"large": bytes(MANIFEST_LIMIT), "too large": bytes(MANIFEST_LIMIT + 1)}
+    files = {"large": bytes(USUAL.document), "too large": bytes(USUAL.document + 1)}
     with holding(kind, files, tmp_path) as members:
         assert document(members, "large") == files["large"]
-        with pytest.raises(InputError, match=f"it: too large is larger than {MANIFEST_LIMIT} bytes$"):
+        with pytest.raises(InputError, match=f"it: too large is larger than {USUAL.document} bytes$"):
             document(members, "too large")
 
 

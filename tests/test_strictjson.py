@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocirootfs.errors import InputError
-from ocirootfs.strictjson import DEPTH_LIMIT, as_list, as_object, as_string_map, as_strings, load
+from ocirootfs.limits import USUAL
+from ocirootfs.strictjson import as_list, as_object, as_string_map, as_strings, load
 
 REFUSED = {
     "empty": (b"", "Expecting value"),
@@ -25,7 +26,7 @@ REFUSED = {
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
     "half a surrogate pair": (b'["\\ud800"]', "surrogate"),
     "half a surrogate pair in a name": (b'{"\\udfff": 1}', "surrogate"),
-    "one level too deep": (b"[" * (DEPTH_LIMIT + 2) + b"]" * (DEPTH_LIMIT + 2), "deeper than 64"),
+    "one level too deep": (b"[" * (USUAL.json_depth + 2) + b"]" * (USUAL.json_depth + 2), "deeper than 64"),
     "very deep": (b"[" * 100_000, "deeper than 64"),
     "very deep objects": (b'{"a":' * 100_000, "deeper than 64"),
     "5,000 digits": (b"[" + b"1" * 5000 + b"]", "digits"),
@@ -47,7 +48,7 @@ def test_accepted() -> None:
     raw = b'\xef\xbb\xbf {"a": [1, 2.5, null, true, "\\ud83d\\ude00", 123456789012345678901234567890]} \n'
 
     assert load(raw, "x") == {"a": [1, 2.5, None, True, "😀", 123456789012345678901234567890]}
-    assert load(b"[" * DEPTH_LIMIT + b"]" * DEPTH_LIMIT, "x")
+    assert load(b"[" * USUAL.json_depth + b"]" * USUAL.json_depth, "x")
 
 
 def test_a_web_page_is_named_as_such() -> None:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import LayerError, TruncatedError
-from ocirootfs.tar import header, pax, reader, sparse
+from ocirootfs.limits import USUAL
+from ocirootfs.tar import header, pax, reader
 from tests.layers import FIXTURES
 
 if TYPE_CHECKING:
@@ -531,14 +532,14 @@ def test_records_round_trip(records: dict[bytes, bytes]) -> None:
 
 
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
-@pytest.mark.parametrize("size", [octal(reader.EXTENSION_LIMIT + 1, 12), b"77777777777\0", b"\xff" * 12])
+@pytest.mark.parametrize("size", [octal(USUAL.extension + 1, 12), b"77777777777\0", b"\xff" * 12])
 def test_extension_headers_are_bounded_by_their_size_field(kind: bytes, size: bytes) -> None:
     refused(block(b"x", kind, size=size) + bytes(512), "over the limit")
 
 
 def test_the_largest_extension_header() -> None:
-    body = record(b"comment", b"x" * (reader.EXTENSION_LIMIT - 17))
-    assert len(body) == reader.EXTENSION_LIMIT
+    body = record(b"comment", b"x" * (USUAL.extension - 17))
+    assert len(body) == USUAL.extension
     assert only(extension(b"x", body) + block()) == only(block())
 
 
@@ -791,10 +792,10 @@ def test_sparse_maps_that_lie(data: bytes, words: str) -> None:
 
 def test_sparse_files_up_to_the_limit_are_not_held() -> None:
     """A hundred bytes may stand for 64 GiB; they come in pieces, and may be left."""
-    data = sparse_01(0, size=str(sparse.LIMIT)) + file(b"after") + END
+    data = sparse_01(0, size=str(USUAL.sparse)) + file(b"after") + END
     stream = reader.read([data])
     entry, body = next(stream)
-    assert entry.size == sparse.LIMIT
+    assert entry.size == USUAL.sparse
     assert max(map(len, itertools.islice(body, 100))) <= 1 << 16
     assert [e.path for e, _ in stream] == [b"after"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ocirootfs
-from ocirootfs.layertree import DEPTH
+from ocirootfs.limits import USUAL
 from tests import make_fixtures, ondisk
 from tests.commands import OCIROOTFS, environment, finished, run, run_here, started
 from tests.layers import Data, build
@@ -306,7 +306,7 @@ def test_a_name_that_no_disk_takes(tmp_path: Path) -> None:
 
 def test_a_deep_path(tmp_path: Path) -> None:
     """Longer than PATH_MAX, with few descriptors, and then removed because the input ends badly."""
-    entries = [file("d/" * DEPTH + "f"), file("d/" * (DEPTH // 2) + "g")]
+    entries = [file("d/" * USUAL.path_depth + "f"), file("d/" * (USUAL.path_depth // 2) + "g")]
     source = build([{"entries": entries, "wrap": "none"}]).layout(tmp_path / "layout")
 
     def few_descriptors() -> None:
@@ -318,7 +318,7 @@ def test_a_deep_path(tmp_path: Path) -> None:
     assert (cut.status, listed(tmp_path)) == (6, ["layout"])
     assert run(*words, stdin=stream, preexec_fn=few_descriptors).status == 0
     descriptor = os.open(tmp_path / "tree", os.O_RDONLY)
-    for _ in range(DEPTH):
+    for _ in range(USUAL.path_depth):
         inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
         os.close(descriptor)
         descriptor = inner

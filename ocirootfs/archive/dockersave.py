@@ -16,7 +16,7 @@ from ocirootfs.archive.ocilayout import parsed
 from ocirootfs.digest import Digest, verified
 from ocirootfs.errors import InputError, NotFoundError, UsageError, printable
 from ocirootfs.image import Image, Layer
-from ocirootfs.manifest import Config, parse_config
+from ocirootfs.manifest import Config, parse_config, require_few
 from ocirootfs.platform import Platform, rank
 
 if TYPE_CHECKING:
@@ -38,11 +38,14 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     raw = document(members, "manifest.json")
     if raw is None:
         return None
-    what = f"{members.what}: manifest.json"
-    images = [strictjson.as_object(each, what) for each in strictjson.as_list(strictjson.load(raw, what), what)]
+    what, limits = f"{members.what}: manifest.json", members.limits
+    listed = strictjson.as_list(strictjson.load(raw, what, limits.json_depth), what)
+    require_few(listed, "manifests", what, limits)
+    images = [strictjson.as_object(each, what) for each in listed]
     found = _named(images, name, members.what)
     config = _config(members, strictjson.as_string(found.get("Config"), f"{what}: Config"))
     _require(platform, config, members.what)
+    require_few(strictjson.as_list(found.get("Layers"), f"{what}: Layers"), "Layers", what, limits)
     paths = strictjson.as_strings(found.get("Layers"), f"{what}: Layers")
     if len(paths) != len(config.diff_ids):
         raise InputError(f"{what}: it lists {len(paths)} layers, but the config {len(config.diff_ids)} diff IDs")
@@ -50,7 +53,7 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     layers = tuple(_layer(members, number, path, diff_id) for number, (path, diff_id) in pairs)
     tags = _tags(found)
     reference = parsed(name or tags[0]) if name or tags else None
-    return Image(config, layers, None, reference, members.finish)
+    return Image(config, layers, None, reference, members.finish, limits=limits)
 
 
 def _tags(image: dict[str, Json]) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ def _config(members: Members, path: str) -> Config:
     digest = Digest("sha256", named[1]) if named else _blob_digest(path)
     if digest is not None:
         raw = b"".join(verified((raw,), digest, None, what))
-    return parse_config(raw, what)
+    return parse_config(raw, what, members.limits)
 
 
 def _blob_digest(path: str) -> Digest | None:
@@ -99,7 +102,7 @@ def _layer(members: Members, number: int, path: str, diff_id: Digest) -> Layer:
     size = members.size(path)
     if size is None:
         raise InputError(f"{members.what}: layer {number}, '{printable(path)}', is not in it")
-    return Layer(number, diff_id, size, _blob_digest(path), "", _opener(members, path))
+    return Layer(number, diff_id, size, _blob_digest(path), "", _opener(members, path), members.limits.window)
 
 
 def _opener(members: Members, path: str) -> Callable[[], Iterable[bytes]]:

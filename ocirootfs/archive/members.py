@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from ocirootfs.compression import decompressed
 from ocirootfs.entry import Kind, canonical, folded
 from ocirootfs.errors import InputError, LayerError, LocalError, TruncatedError, printable
-from ocirootfs.manifest import MANIFEST_LIMIT
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.tar import reader
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Members(Protocol):
 
     what: str
     """What errors call the whole."""
+    limits: Limits
+    """What bounds the reading of it, and of an image that is found in it."""
 
     def size(self, name: str) -> int | None:
         """Return the size in bytes of a blob, None if there is none of that name."""
@@ -46,12 +48,13 @@ class Members(Protocol):
 
 
 def document(members: Members, name: str) -> bytes | None:
-    """Return a small blob, at most as large as a manifest may be; None if there is none."""
+    """Return a small blob, at most as large as a document may be; None if there is none."""
     size = members.size(name)
     if size is None:
         return None
-    if size > MANIFEST_LIMIT:
-        raise InputError(f"{members.what}: {printable(name)} is larger than {MANIFEST_LIMIT} bytes")
+    if size > members.limits.document:
+        text = f"{members.what}: {printable(name)} is larger than {members.limits.document} bytes"
+        raise InputError(text, hint=raising("document"))
     return b"".join(members.open(name))
 
 
@@ -73,8 +76,9 @@ def _once(what: str, name: str, seen: set[str]) -> None:
 class DirectoryMembers:
     """The files below a directory. A layout may come from anybody: what leads out of it or is a symlink is not read."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limits: Limits = USUAL) -> None:
         self.what = printable(path)
+        self.limits = limits
         self._root = Path(path)
 
     def size(self, name: str) -> int | None:
@@ -114,15 +118,16 @@ class DirectoryMembers:
 class FileMembers:
     """The members of a seekable, uncompressed tar file, read in place. The descriptor stays the caller's to close."""
 
-    def __init__(self, descriptor: int, what: str) -> None:
+    def __init__(self, descriptor: int, what: str, limits: Limits = USUAL) -> None:
         self.what = what
+        self.limits = limits
         self._descriptor = descriptor
         self._members: dict[str, _Extent] = {}
         self._documents: set[str] = set()
         self._links: dict[str, str] = {}
         self._at = 0
         try:
-            for entry, offset in reader.index(self._sequence(), self._seek):
+            for entry, offset in reader.index(self._sequence(), self._seek, limits=limits):
                 self._add(entry, offset)
         except LayerError as error:
             raise _unreadable(what, error, begun=bool(self._members)) from None
@@ -190,11 +195,13 @@ class StreamMembers:
     (see `replay` for that); any other is kept in the spool.
     """
 
-    def __init__(self, chunks: Iterable[bytes], what: str, spool: Spool) -> None:
+    def __init__(self, chunks: Iterable[bytes], what: str, spool: Spool, limits: Limits = USUAL) -> None:
         self.what = what
+        self.limits = limits
         self._spool = spool
         self._begun = False
-        self._entries = reader.read(decompressed(self._noticed(chunks), what), end_required=True)
+        plain = decompressed(self._noticed(chunks), what, limits.window)
+        self._entries = reader.read(plain, end_required=True, limits=limits)
         self._kept: dict[str, Kept] = {}
         self._links: dict[str, str] = {}
         self._next: tuple[str, Entry, Body] | None = None
@@ -301,8 +308,8 @@ class StreamMembers:
 
 
 def _unreadable(what: str, error: LayerError, *, begun: bool) -> InputError:
-    if begun:
-        return InputError(f"{what}: the archive is broken {error}")
+    if begun or error.hint:
+        return InputError(f"{what}: the archive is broken {error}", hint=error.hint)
     return InputError(
         f"{what} is not an image archive: it is no tar at all",
         hint="ocirootfs reads what `ocirootfs fetch`, `docker save`, `podman save` and `skopeo copy` write",

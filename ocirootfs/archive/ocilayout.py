@@ -10,6 +10,7 @@ from ocirootfs.archive.members import StreamMembers, document
 from ocirootfs.digest import Descriptor, Digest, verified
 from ocirootfs.errors import InputError, NotFoundError, OcirootfsError, TruncatedError, UsageError, printable
 from ocirootfs.image import Image, Layer, assemble
+from ocirootfs.limits import raising
 from ocirootfs.manifest import (
     OCI_INDEX,
     Config,
@@ -34,8 +35,6 @@ REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"
 """An entry's whole name, as containerd and docker write it."""
 
-_DEPTH = 3  # indexes within indexes; image-spec asks for one
-
 
 def blob_path(digest: Digest) -> str:
     """Return where a layout keeps a blob."""
@@ -52,13 +51,13 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     raw = document(members, "index.json")
     if raw is None:
         return None
-    index = parse_manifest(raw, OCI_INDEX, f"{members.what}: index.json")
+    index = parse_manifest(raw, OCI_INDEX, f"{members.what}: index.json", members.limits)
     if not isinstance(index, Index):
         raise InputError(f"{members.what}: index.json is not an index")
     entries = _named([entry for entry in index.manifests if is_image(entry)], name, members.what)
     search = _Search(members, platform)
     manifest, config, reference = search.among(entries)
-    image = assemble(manifest, config, lambda found: members.open(blob_path(found.digest)), reference)
+    image = assemble(manifest, config, lambda found: members.open(blob_path(found.digest)), reference, members.limits)
     image = replace(image, index=search.index)
     if isinstance(members, StreamMembers):
         counts = Counter(layer.digest for layer in manifest.layers)
@@ -129,7 +128,7 @@ class _Search:
 
     def among(self, entries: Sequence[Descriptor], depth: int = 0) -> tuple[Manifest, Config, Reference | None]:
         """Return the image that serves the platform best; one that stands alone serves any."""
-        what = self._members.what
+        what, limits = self._members.what, self._members.limits
         index = Index(b"", OCI_INDEX, tuple(entries))
         alone = len(entries) == 1 and self._asked is None
         absent: Descriptor | None = None
@@ -139,10 +138,11 @@ class _Search:
             if raw is None:
                 absent = absent or entry
                 continue
-            found = parse_manifest(raw, entry.media_type, f"{what}: manifest {entry.digest}")
+            found = parse_manifest(raw, entry.media_type, f"{what}: manifest {entry.digest}", limits)
             if isinstance(found, Index):
-                if depth == _DEPTH:
-                    raise InputError(f"{what}: indexes nested deeper than {_DEPTH}")
+                if depth == limits.index_depth:
+                    text = f"{what}: indexes nested deeper than {limits.index_depth}"
+                    raise InputError(text, hint=raising("index_depth"))
                 manifest, config, reference = self.among(found.manifests, depth + 1)
                 self.index = found
                 return manifest, config, reference or _reference(entry)
@@ -169,7 +169,7 @@ class _Search:
         raw = self._blob(manifest.config)
         if raw is None:
             raise InputError(f"{self._members.what}: the image's config {manifest.config.digest} is not in it")
-        return parse_config(raw, f"{self._members.what}: config {manifest.config.digest}")
+        return parse_config(raw, f"{self._members.what}: config {manifest.config.digest}", self._members.limits)
 
 
 def _streamed(image: Image, members: StreamMembers) -> Image:

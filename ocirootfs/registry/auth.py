@@ -23,6 +23,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from ocirootfs import strictjson
 from ocirootfs.errors import AuthError, InputError, TemporaryError, printable
+from ocirootfs.limits import USUAL
 from ocirootfs.registry.challenge import Challenge, parse_challenges
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.origin import Origin, address, is_loopback, joined, redacted
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("ocirootfs.registry")
 
 CLIENT_ID = "ocirootfs"
-TOKEN_LIMIT = 1 << 20
 _LIFETIME = 60.0  # seconds: token.md's default, and the least that is believed
 _LONGEST = 86400.0
 _EARLY = 5.0  # seconds before its end that a token is renewed
@@ -55,7 +55,7 @@ class TokenRequest:
     form: Mapping[str, str] | None = field(default=None, repr=False)
 
 
-# Sends a request and returns the answer's status and body, of which TOKEN_LIMIT bytes at most.
+# Sends a request and returns the answer's status and body, of which `Limits.token` bytes at most.
 Exchange: TypeAlias = "Callable[[TokenRequest], tuple[int, bytes]]"
 
 
@@ -81,8 +81,10 @@ class Authorizer:
         find: Find,
         *,
         trusted_realms: Sequence[str] = (),
+        json_depth: int = USUAL.json_depth,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._json_depth = json_depth
         self._exchange = exchange
         self._find = find
         self._trusted = frozenset(host.lower() for host in trusted_realms)
@@ -167,7 +169,7 @@ class Authorizer:
         status, body = self._again(key, parameters) or self._ask(realm, origin, parameters, credentials)
         if status != 200:
             raise self._denied(realm, status, body, reference, credentials)
-        given = _token(body, realm)
+        given = _token(body, realm, self._json_depth)
         if given.refresh:
             self._refreshing[key] = given.refresh
         return _Pass(_as_bearer(given.token, redacted(realm)), started + given.lifetime - _EARLY)
@@ -278,10 +280,10 @@ def _refreshing(token: str, parameters: Mapping[str, str]) -> dict[str, str]:
     return {"grant_type": "refresh_token", "refresh_token": token, **parameters}
 
 
-def _token(body: bytes, realm: str) -> _Given:
+def _token(body: bytes, realm: str, depth: int) -> _Given:
     """Read a token server's answer. `issued_at` is not believed: clocks differ, durations do not."""
     try:
-        fields = strictjson.as_object(strictjson.load(body, "its answer"), "its answer")
+        fields = strictjson.as_object(strictjson.load(body, "its answer", depth), "its answer")
         token = fields.get("token") or fields.get("access_token")
     except InputError as error:
         raise AuthError(f"the token server {redacted(realm)} makes no sense: {error}", hint=error.hint) from None

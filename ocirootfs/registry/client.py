@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from ocirootfs.digest import Descriptor, Digest, verified
 from ocirootfs.errors import AuthError, DigestError, InputError, NotFoundError, OcirootfsError, TemporaryError
 from ocirootfs.image import Image, assemble
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.manifest import (
-    MANIFEST_LIMIT,
     MANIFEST_TYPES,
     Config,
     Index,
@@ -29,7 +29,7 @@ from ocirootfs.manifest import (
     parse_manifest,
 )
 from ocirootfs.platform import Platform, rank
-from ocirootfs.registry.auth import TOKEN_LIMIT, Authorizer, TokenRequest
+from ocirootfs.registry.auth import Authorizer, TokenRequest
 from ocirootfs.registry.blob import BlobReader
 from ocirootfs.registry.cache import BlobCache
 from ocirootfs.registry.certsd import usual_directories
@@ -54,7 +54,6 @@ log = logging.getLogger("ocirootfs.registry")
 
 # Without every one of these, docker-registry 2.8 converts to schema 1 or answers 404 (content negotiation).
 _ACCEPT = ", ".join(MANIFEST_TYPES)
-_DEPTH_LIMIT = 3  # indexes in indexes
 _MIRROR_RETRIES = 1
 _TRIES = 16  # entries without a platform whose config is asked
 
@@ -73,6 +72,7 @@ class Registry:
     demand. `cache_dir` keeps blobs, and manifests asked for by digest, from one run to the next (see `registry.cache`);
     tags are always asked. `jobs` layers of an image are downloaded at a time by what reads it whole (see `prefetch`).
     With `allow_foreign` layers that a registry leaves to other servers (`urls`) are fetched there, without credentials.
+    `limits` bound what is read of a registry, and of its images later on.
     """
 
     def __init__(  # noqa: PLR0913 - each is a choice of its own, and has a default
@@ -92,11 +92,13 @@ class Registry:
         cache_dir: Path | str | None = None,
         allow_foreign: bool = False,
         trusted_realms: Sequence[str] = (),
+        limits: Limits = USUAL,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retries, self._timeout, self._monotonic = retries, timeout, monotonic
         self._jobs = jobs
+        self.limits = limits
         self._cache = BlobCache(cache_dir, sleep=sleep, monotonic=monotonic) if cache_dir else None
         self._allow_foreign = allow_foreign
         policy = RetryPolicy(retries, max_wait)
@@ -107,12 +109,15 @@ class Registry:
             certs_directories=usual_directories(os.environ) if certs_directories is None else certs_directories,
             timeout=timeout,
             policy=policy,
+            redirects=limits.redirects,
             sleep=sleep,
         )
         parsed = [Mirror.parse(mirror) if isinstance(mirror, str) else mirror for mirror in mirrors]
         self._mirrors = Mirrors(parsed)
         find = _search(credentials, parsed)
-        self._authorizer = Authorizer(self._exchange, find, trusted_realms=trusted_realms, clock=monotonic)
+        self._authorizer = Authorizer(
+            self._exchange, find, trusted_realms=trusted_realms, json_depth=limits.json_depth, clock=monotonic
+        )
         self._plain_http = plain_http
         self._origins = {m.host: Origin.of(f"{m.scheme}://{m.host}") for m in parsed if m.scheme}
 
@@ -147,7 +152,9 @@ class Registry:
         self, reference: Reference, manifest: Manifest, config: Config, interrupt: Interrupt | None = None
     ) -> Image:
         interrupt = interrupt or Interrupt()
-        image = assemble(manifest, config, lambda layer: self._stored(reference, layer, interrupt), reference)
+        image = assemble(
+            manifest, config, lambda layer: self._stored(reference, layer, interrupt), reference, self.limits
+        )
         cached = self._cache is not None and all(map(self._cache.has, manifest.layers))
         return replace(image, again="costly", jobs=1 if cached else self._jobs, interrupt=interrupt.stop)
 
@@ -158,7 +165,7 @@ class Registry:
         """
 
         def read(place: Reference) -> Manifest | Index:
-            return parse_manifest(*self._manifest_bytes(place, reference, entry))
+            return parse_manifest(*self._manifest_bytes(place, reference, entry), self.limits)
 
         return self._mirrors.first(reference, read)
 
@@ -168,12 +175,13 @@ class Registry:
         """Fetch a manifest of any kind: the bytes, what type they are said to be, and what errors call it."""
         pinned = reference.with_digest(entry.digest) if entry else reference
         what = str(pinned)
-        kept = self._cache.document(pinned.digest, MANIFEST_LIMIT) if self._cache and pinned.digest else None
+        most = self.limits.document
+        kept = self._cache.document(pinned.digest, most) if self._cache and pinned.digest else None
         if kept is not None:
             return kept, entry.media_type if entry else None, what
         url = f"{self._base(place)}/manifests/{pinned.target}"
         few = _MIRROR_RETRIES if place != reference else None
-        answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=MANIFEST_LIMIT, retries=few)
+        answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=most, retries=few)
         if answer.status == 404 and entry:
             where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
             raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
@@ -267,13 +275,14 @@ class Registry:
             document,
             image,
             lambda part: self._stored(reference, part, interrupt),
+            self.limits,
         )
         family = gatherer.gather(index, str(reference))
         return replace(best(family, wanted), family=family)
 
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
-        for manifest, certain in self._offers(reference, index, wanted, _DEPTH_LIMIT):
+        for manifest, certain in self._offers(reference, index, wanted, self.limits.index_depth):
             config = self._config(reference, manifest)
             if rank(wanted, config.platform) is not None:
                 return manifest, config
@@ -291,7 +300,8 @@ class Registry:
             if isinstance(found, Manifest):
                 yield found, entry.platform is not None
             elif depth == 0:
-                raise InputError(f"{reference}: indexes within indexes, more than {_DEPTH_LIMIT} deep")
+                text = f"{reference}: indexes within indexes, more than {self.limits.index_depth} deep"
+                raise InputError(text, hint=raising("index_depth"))
             else:
                 yield from self._offers(reference, found, wanted, depth - 1)
 
@@ -302,7 +312,7 @@ class Registry:
             stored = self.blob(reference, descriptor) if descriptor.data is None else (descriptor.data,)
             return b"".join(verified(stored, descriptor.digest, descriptor.size, what))
 
-        return parse_config(_once_more(lambda: self._mirrors.first(reference, read)), what)
+        return parse_config(_once_more(lambda: self._mirrors.first(reference, read)), what, self.limits)
 
     def _base(self, reference: Reference) -> str:
         origin = self._origin(reference.api_host)
@@ -328,7 +338,8 @@ class Registry:
         """Send a GET, and once more with a new Authorization if the registry (not a redirect's target) says 401."""
         origin = self._origin(reference.api_host)
         authorization = self._authorizer.header(origin, reference)
-        request = Request("GET", url, what, authorization, headers, limit=limit, retries=retries)
+        larger = raising("document") if limit else None
+        request = Request("GET", url, what, authorization, headers, limit=limit, larger=larger, retries=retries)
         answer = self._transport.send(request)
         if answer.status == 401 and not answer.redirected:
             challenges = answer.challenges or self._ping(origin)
@@ -341,7 +352,7 @@ class Registry:
     def _ping(self, origin: Origin) -> tuple[str, ...]:
         """Ask for the challenge at the API's root: some registries give it nowhere else."""
         answer = self._transport.send(
-            Request("GET", f"{origin.scheme}://{origin}/v2/", str(origin), limit=MANIFEST_LIMIT)
+            Request("GET", f"{origin.scheme}://{origin}/v2/", str(origin), limit=self.limits.document)
         )
         return () if answer.redirected else answer.challenges
 
@@ -354,7 +365,8 @@ class Registry:
                 what,
                 request.authorization,
                 form=request.form,
-                limit=TOKEN_LIMIT,
+                limit=self.limits.token,
+                larger=raising("token"),
                 asker=request.registry,
             )
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.errors import InputError
 from ocirootfs.image import Family, Image, Layer
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.manifest import Index, Manifest, is_image, parse_manifest, parts
 from ocirootfs.platform import Platform, rank
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocirootfs.digest import Descriptor, Digest
-
-_DEPTH_LIMIT = 3  # indexes in indexes
 
 
 class Gatherer:
@@ -25,15 +24,17 @@ class Gatherer:
         document: Callable[[Descriptor], tuple[bytes, str | None, str]],
         image: Callable[[Manifest], Image],
         blob: Callable[[Descriptor], Iterator[bytes]],
+        limits: Limits = USUAL,
     ) -> None:
         self._document, self._image, self._blob = document, image, blob
+        self._limits = limits
         self._images: dict[Digest, Image] = {}
         self._documents: dict[Digest, bytes] = {}
         self._others: dict[Digest, Descriptor] = {}
 
     def gather(self, index: Index, what: str) -> Family:
         """Fetch all manifests and configs; the layers and other blobs when they are read. InputError if no image."""
-        self._walk(index, what, _DEPTH_LIMIT)
+        self._walk(index, what, self._limits.index_depth)
         if not self._images:
             raise InputError(f"{what}: the index lists no image")
         others = tuple(self._other(number, part) for number, part in enumerate(self._others.values(), 1))
@@ -44,11 +45,12 @@ class Gatherer:
             raw, media_type, name = self._document(entry)
             if not is_image(entry):
                 self._documents[entry.digest] = raw
-                self._others |= {part.digest: part for part in parts(raw, name)}
-            elif isinstance(found := parse_manifest(raw, media_type, name), Manifest):
+                self._others |= {part.digest: part for part in parts(raw, name, self._limits)}
+            elif isinstance(found := parse_manifest(raw, media_type, name, self._limits), Manifest):
                 self._images[entry.digest] = self._image(found)
             elif depth == 0:
-                raise InputError(f"{what}: indexes within indexes, more than {_DEPTH_LIMIT} deep")
+                text = f"{what}: indexes within indexes, more than {self._limits.index_depth} deep"
+                raise InputError(text, hint=raising("index_depth"))
             else:
                 self._documents[entry.digest] = raw
                 self._walk(found, what, depth - 1)

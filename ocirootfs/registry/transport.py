@@ -23,6 +23,7 @@ import requests.utils
 import urllib3
 
 from ocirootfs.errors import InputError, OcirootfsError, TemporaryError, printable
+from ocirootfs.limits import USUAL, raising
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.connections import Adapter
 from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
@@ -41,7 +42,6 @@ log = logging.getLogger("ocirootfs.registry")
 BLOCK = 256 << 10
 _ERROR_LIMIT = 64 << 10
 _CONNECT_TIMEOUT = 10.0
-_HOPS = 10
 _WARNINGS = 20
 _PATIENCE = RetryPolicy()
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
@@ -52,8 +52,9 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.clien
 class Request:
     """One request. `what` names the matter in messages; `authorization` is for the origin of `url` alone.
 
-    With a `limit` the body of a good answer is read at once, and may have that many bytes. `asker` is the origin on
-    whose word `url` is asked, if it is another's. `retries` is for a place that has an alternative.
+    With a `limit` the body of a good answer is read at once, and may have that many bytes; `larger` is the hint if it
+    has more. `asker` is the origin on whose word `url` is asked, if it is another's. `retries` is for a place that has
+    an alternative.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     limit: int | None = None
+    larger: str | None = None
     asker: Origin | None = None
     retries: int | None = None
 
@@ -118,7 +120,8 @@ class Transport:
     `timeout` is the longest silence in seconds. `insecure` accepts any certificate, of all hosts or of those named;
     `ca_file` adds authorities to the system's; both and the environment's proxies (HTTPS_PROXY, NO_PROXY) hold for a
     given `session` too, whose adapters are left as they are: `certs_directories` (see `certsd`) are not looked into
-    then, and its connections are not looked at. `sleep`, `clock` (Unix time) and `jitter` (0 to 1) are for tests.
+    then, and its connections are not looked at. `redirects` are the most on the way to one answer. `sleep`, `clock`
+    (Unix time) and `jitter` (0 to 1) are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - as of its caller, the client
@@ -130,6 +133,7 @@ class Transport:
         certs_directories: Sequence[Path] = (),
         timeout: float = 60.0,
         policy: RetryPolicy = _PATIENCE,
+        redirects: int = USUAL.redirects,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
@@ -142,6 +146,7 @@ class Transport:
         self._told: set[str] = set()
         self._timeout = (min(_CONNECT_TIMEOUT, timeout), timeout)
         self._policy = policy
+        self._redirects = redirects
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
         self._agent = _user_agent()
 
@@ -196,7 +201,7 @@ class Transport:
     def _once(self, request: Request) -> Answer:
         """Follow redirects to the answer, without patience."""
         url = request.url
-        for _ in range(_HOPS + 1):
+        for _ in range(self._redirects + 1):
             try:
                 response = self._call(request, url)
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
@@ -212,7 +217,8 @@ class Transport:
                 raise TemporaryError(f"{request.what}: {Origin.of(url)} redirects a request that holds a secret")
             url = next_hop(url, location)
             log.debug("%s: redirected to %s", request.what, redacted(url))
-        raise TemporaryError(f"{request.what}: {Origin.of(request.url)} redirected more than {_HOPS} times")
+        text = f"{request.what}: {Origin.of(request.url)} redirected more than {self._redirects} times"
+        raise TemporaryError(text, hint=raising("redirects"))
 
     def _call(self, request: Request, url: str) -> requests.Response:
         own = Origin.of(url) == Origin.of(request.url)
@@ -274,16 +280,17 @@ def _answer(request: Request, response: requests.Response, url: str) -> Answer:
     if good and request.limit is None:
         return answer
     with answer:
-        body = _bounded(answer, request.limit or 0, request.what) if good else _start(answer)
+        body = _bounded(answer, request) if good else _start(answer)
     return replace(answer, body=body)
 
 
-def _bounded(answer: Answer, limit: int, what: str) -> bytes:
-    body = bytearray()
+def _bounded(answer: Answer, request: Request) -> bytes:
+    body, limit = bytearray(), request.limit or 0
     for chunk in answer.chunks():
         body += chunk
         if len(body) > limit:
-            raise InputError(f"{what}: the answer of {named(answer.url)} is larger than {limit} bytes")
+            text = f"{request.what}: the answer of {named(answer.url)} is larger than {limit} bytes"
+            raise InputError(text, hint=request.larger)
     return bytes(body)
 
 

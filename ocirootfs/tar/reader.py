@@ -18,17 +18,12 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Body, Entry, Kind, Piece
 from ocirootfs.errors import LayerError, TruncatedError, printable
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.tar import header, pax, sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-EXTENSION_LIMIT = 1 << 20
-"""Bytes that one extension header may hold. Nothing a container host writes comes near."""
-PATH_LIMIT = 1 << 16
-"""Bytes that a name may have. A tar knows no limit, and no file system takes more than 4,096 at a time."""
-ENTRIES = 5_000_000
-"""Entries that one stream may have. The largest layers that people build have a million; each takes memory."""
 _EXTENSIONS = 8  # extension headers before one entry; libarchive, GNU tar and Go write at most three
 _MAX_ID = 2**32 - 2  # the kernel reads 2**32 - 1 as "leave as it is" (chown(2))
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)  # the kernel's dev_t: 12 bits major, 20 bits minor
@@ -152,28 +147,30 @@ class _Window:
             self._at = len(self._chunk)
 
 
-def read(chunks: Iterable[bytes], *, end_required: bool = False, most: int = ENTRIES) -> Iterator[tuple[Entry, Body]]:
+def read(
+    chunks: Iterable[bytes], *, end_required: bool = False, limits: Limits = USUAL, most: int | None = None
+) -> Iterator[tuple[Entry, Body]]:
     """Yield each entry of a tar stream with its content, in order.
 
     Names are the effective ones, extensions applied, otherwise as spelled; numbers are checked, times exact, sparse
-    files expanded. The stream is read to its end. Raises LayerError for what is malformed or ambiguous and for more
-    than `most` entries, TruncatedError for a stream that ends inside an entry, and, with `end_required`, for one
-    without the two zero blocks that end an archive.
+    files expanded. The stream is read to its end. Raises LayerError for what is malformed, ambiguous or over one of the
+    `limits`, TruncatedError for a stream that ends inside an entry, and, with `end_required`, for one without the two
+    zero blocks that end an archive. `most` entries are left of those that the limits allow, by default all.
     """
     window = _Window(chunks)
-    left = most
+    left = most = limits.entries if most is None else most
     while True:
         start = window.offset
         try:
             block = _header(window)
             if len(block) < header.BLOCK or block == header.ZERO_BLOCK:
                 break
-            member = _member(window, block)
+            member = _member(window, block, limits)
         except LayerError as error:
-            raise LayerError(error.message, offset=start, path=error.path) from None
+            raise LayerError(error.message, offset=start, path=error.path, hint=error.hint) from None
         left -= 1
         if left < 0:
-            raise LayerError(_too_many(most), offset=start)
+            raise _too_many(most, limits, start)
         if member:
             yield member
         window.leave()
@@ -183,7 +180,7 @@ def read(chunks: Iterable[bytes], *, end_required: bool = False, most: int = ENT
 
 
 def index(
-    chunks: Iterable[bytes], seek: Callable[[int], None], *, most: int = ENTRIES
+    chunks: Iterable[bytes], seek: Callable[[int], None], *, limits: Limits = USUAL
 ) -> Iterator[tuple[Entry, int | None]]:
     """Yield each entry of a tar file with the offset of its content, which is not read: `seek` moves `chunks` on.
 
@@ -192,12 +189,12 @@ def index(
     Raises what `read` raises, for a file without its end marker too.
     """
     window = _Window(chunks, seek)
-    left = most
+    left = limits.entries
     while len(block := _header(window)) == header.BLOCK and block != header.ZERO_BLOCK:
-        member = _member(window, block)
+        member = _member(window, block, limits)
         left -= 1
         if left < 0:
-            raise LayerError(_too_many(most))
+            raise _too_many(limits.entries, limits)
         if member:
             yield member[0], window.started if member[0].kind is Kind.FILE else window.offset
         window.leave()
@@ -205,8 +202,11 @@ def index(
         raise TruncatedError(f"the tar file ends at byte {window.offset} without its end marker")
 
 
-def _too_many(most: int) -> str:
-    return f"more than {most} entries" + ("" if most == ENTRIES else f", and {ENTRIES} are the most of an image")
+def _too_many(most: int, limits: Limits, offset: int | None = None) -> LayerError:
+    text = f"more than {most} entries"
+    if most != limits.entries:
+        text += f", and {limits.entries} are the most of an image"
+    return LayerError(text, offset=offset, hint=raising("entries"))
 
 
 def _header(window: _Window) -> bytes:
@@ -228,12 +228,12 @@ def _header(window: _Window) -> bytes:
     raise LayerError("no tar header: its checksum is wrong")
 
 
-def _member(window: _Window, block: bytes) -> tuple[Entry, Body] | None:
+def _member(window: _Window, block: bytes, limits: Limits) -> tuple[Entry, Body] | None:
     """Read one entry from its first header block on; None for what is no file of the tree."""
     kind_field = block[156:157]
     extension = _NONE
     if kind_field in _EXTENSION_TYPES:
-        extension = _Extension()
+        extension = _Extension(limits)
         while extension.add(window, block):
             block = _header(window)
             if len(block) < header.BLOCK or block == header.ZERO_BLOCK:
@@ -245,14 +245,15 @@ def _member(window: _Window, block: bytes) -> tuple[Entry, Body] | None:
     if entry.kind is not Kind.FILE:
         return entry, ()
     if kind_field == b"S" or (extension.pax and any(key.startswith(pax.SPARSE) for key in extension.pax)):
-        return _sparse(window, block, entry, extension.pax)
+        return _sparse(window, block, entry, extension.pax, limits.sparse)
     return entry, window.content(entry.size)
 
 
 class _Extension:
     """What the extension headers before an entry say of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self.pax: dict[bytes, bytes] = {}
         self.name: bytes | None = None  # GNU L
         self.link: bytes | None = None  # GNU K
@@ -267,8 +268,11 @@ class _Extension:
         if self._count > _EXTENSIONS:
             raise LayerError("too many extension headers before one entry")
         size = header.number(block[124:136])
-        if not 0 <= size <= EXTENSION_LIMIT:
-            raise LayerError(f"an extension header of {size} bytes is over the limit of {EXTENSION_LIMIT}")
+        if not 0 <= size <= self._limits.extension:
+            raise LayerError(
+                f"an extension header of {size} bytes is over the limit of {self._limits.extension}",
+                hint=raising("extension"),
+            )
         body = b"".join(window.content(size))
         window.leave()
         if kind == b"x":
@@ -280,8 +284,8 @@ class _Extension:
         # A global header would rename every entry after it; container hosts ignore its records.
         if (self.name is not None and b"path" in self.pax) or (self.link is not None and b"linkpath" in self.pax):
             raise LayerError("two extension headers name one entry")  # tools take the one or the other
-        if max(map(len, self._names())) > PATH_LIMIT:
-            raise LayerError(f"a name of more than {PATH_LIMIT} bytes")
+        if max(map(len, self._names())) > self._limits.path:
+            raise LayerError(f"a name of more than {self._limits.path} bytes", hint=raising("path"))
         return True
 
     def _names(self) -> Iterator[bytes]:
@@ -289,7 +293,7 @@ class _Extension:
         yield from (self.pax.get(key, b"") for key in (b"path", b"linkpath", b"GNU.sparse.name"))
 
 
-_NONE = _Extension()
+_NONE = _Extension(USUAL)
 
 
 def _entry(block: bytes, extension: _Extension) -> Entry:
@@ -399,12 +403,12 @@ def _check(entry: Entry) -> None:
         raise LayerError(f"device number {major}:{minor} is out of range")
 
 
-def _sparse(window: _Window, block: bytes, entry: Entry, records: dict[bytes, bytes]) -> tuple[Entry, Body]:
-    """Expand a sparse entry; its header's size counts the stored data."""
+def _sparse(window: _Window, block: bytes, entry: Entry, records: dict[bytes, bytes], most: int) -> tuple[Entry, Body]:
+    """Expand a sparse entry, to `most` bytes; its header's size counts the stored data."""
     taken = 0
     if block[156:157] == b"S":
-        found = sparse.from_gnu_header(block, entry.size, window.whole_block)
+        found = sparse.from_gnu_header(block, entry.size, window.whole_block, most)
     else:
-        found, taken = sparse.from_pax(records, entry.size, window.whole_block)
+        found, taken = sparse.from_pax(records, entry.size, window.whole_block, most)
     window.started, window.left = None, entry.size - taken
     return entry._replace(size=found.size), found.expand(window.pieces())

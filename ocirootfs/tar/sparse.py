@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocirootfs.errors import LayerError
+from ocirootfs.limits import USUAL, raising
 from ocirootfs.tar import header, pax
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from ocirootfs.entry import Piece
 
-LIMIT = 1 << 36
-"""The largest file a sparse entry may stand for, in bytes; a map of a hundred bytes can claim 4 EiB."""
 _MAP_LIMIT = 1 << 20
 _HOLE = bytes(1 << 16)
 
@@ -54,10 +53,11 @@ def _zeros(count: int) -> Iterator[Piece]:
     yield _HOLE[: count % len(_HOLE)]
 
 
-def _checked(size: int, numbers: list[int], stored: int) -> Sparse:
+def _checked(size: int, numbers: list[int], stored: int, most: int) -> Sparse:
     """Make a map of offset, length, offset, length… and prove it ordered, inside the file and backed by data."""
-    if size < 0 or size > LIMIT:
-        raise LayerError(f"a sparse file of {size} bytes is over the limit of {LIMIT}")
+    if size < 0 or size > most:
+        hint = raising("sparse") if size > most else None
+        raise LayerError(f"a sparse file of {size} bytes is over the limit of {most}", hint=hint)
     segments = tuple(zip(numbers[::2], numbers[1::2], strict=False))
     position = 0
     for offset, length in segments:
@@ -69,8 +69,11 @@ def _checked(size: int, numbers: list[int], stored: int) -> Sparse:
     return Sparse(size, segments)
 
 
-def from_gnu_header(block: bytes, stored: int, more: Callable[[], bytes]) -> Sparse:
-    """Read the map of an `S` entry; `more` gives the blocks that follow it, `stored` bytes of data after those."""
+def from_gnu_header(block: bytes, stored: int, more: Callable[[], bytes], most: int = USUAL.sparse) -> Sparse:
+    """Read the map of an `S` entry; `more` gives the blocks that follow it, `stored` bytes of data after those.
+
+    LayerError if it stands for more than `most` bytes (`Limits.sparse`).
+    """
     numbers = _pairs(block, 386, 4)
     extended, room = block[482], _MAP_LIMIT // header.BLOCK
     while extended:
@@ -80,7 +83,7 @@ def from_gnu_header(block: bytes, stored: int, more: Callable[[], bytes]) -> Spa
         extension = more()
         numbers += _pairs(extension, 0, 21)
         extended = extension[504]
-    return _checked(header.number(block[483:495]), numbers, stored)
+    return _checked(header.number(block[483:495]), numbers, stored, most)
 
 
 def _pairs(block: bytes, start: int, count: int) -> list[int]:
@@ -90,21 +93,24 @@ def _pairs(block: bytes, start: int, count: int) -> list[int]:
     return [header.number(each) for each in fields[:used]]
 
 
-def from_pax(records: dict[bytes, bytes], stored: int, line: Callable[[], bytes]) -> tuple[Sparse, int]:
+def from_pax(
+    records: dict[bytes, bytes], stored: int, line: Callable[[], bytes], most: int = USUAL.sparse
+) -> tuple[Sparse, int]:
     """Read the map of a PAX sparse entry, and the bytes of the entry's data that the map itself took.
 
     `stored` is the size of the entry's data; `line` gives its next 512-byte block, which format 1.0 starts with.
+    LayerError if it stands for more than `most` bytes (`Limits.sparse`).
     """
     version = records.get(b"GNU.sparse.major", b"0"), records.get(b"GNU.sparse.minor", b"0")
     if version == (b"1", b"0"):
         numbers, taken = _map_in_data(line)
         size = pax.integer(records.get(b"GNU.sparse.realsize", b""))
-        return _checked(size, numbers, stored - taken), taken
+        return _checked(size, numbers, stored - taken, most), taken
     if version not in ((b"0", b"0"), (b"0", b"1")) or b"GNU.sparse.size" not in records:
         raise LayerError("a sparse file of no known version")
     size = pax.integer(records[b"GNU.sparse.size"])
     numbers = [pax.integer(each) for each in records.get(b"GNU.sparse.map", b"").split(b",") if each]
-    return _checked(size, numbers, stored), 0
+    return _checked(size, numbers, stored, most), 0
 
 
 def _map_in_data(line: Callable[[], bytes]) -> tuple[list[int], int]:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import TruncatedError
+from ocirootfs.limits import USUAL
 from ocirootfs.tar import pax, sparse
 from tests.fuzz.target import outcome
 
@@ -52,7 +53,7 @@ def _expand(found: sparse.Sparse) -> None:
         assert position <= offset, "segments overlap"
         assert length >= 0, "a negative length"
         position = offset + length
-    assert position <= found.size <= sparse.LIMIT
+    assert position <= found.size <= USUAL.sparse
     total = 0
     content = iter(lambda: b"y" * 4096, b"")
     for piece in islice(found.expand(content), 1 << 12):

@@ -21,6 +21,12 @@ def opening() -> None:
         assert_type(image, ocirootfs.Image)
     with ocirootfs.open(Path("a.tar"), platform=ocirootfs.Platform.default()), ocirootfs.open(io.BytesIO(b"")):
         pass
+    limits = ocirootfs.Limits(entries=20_000_000, path=128 << 10)
+    with ocirootfs.open("ubuntu", limits=limits) as image:
+        assert_type(image.limits, ocirootfs.Limits)
+        assert_type(image.limits.path, int)
+    limits.path = 1  # type: ignore[misc]
+    ocirootfs.Limits(names=1)  # type: ignore[call-arg]
     with ocirootfs.open("ubuntu", "linux/arm64"):  # type: ignore[call-arg]
         pass
     with ocirootfs.open(b"ubuntu"):  # type: ignore[arg-type]

@@ -66,6 +66,7 @@ TYPED = [
     ("pack x --ca-file ima\t", "[pack][x][--ca-file][image.tar]"),
     ("completion zs\t", "[completion][zsh]"),
     ("ls x --progress pl\t", "[ls][x][--progress][plain]"),
+    ("ls x --limit win\t1G --limit=ent\t9", "[ls][x][--limit][window=1G][--limit=entries=9]"),
 ]
 
 

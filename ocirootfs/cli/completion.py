@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocirootfs import cli
 from ocirootfs.cli import options
+from ocirootfs.limits import names
 
 if TYPE_CHECKING:
     import argparse
@@ -71,9 +72,14 @@ def _option(action: argparse.Action) -> Option:
     return Option(
         tuple(action.option_strings),
         takes,
-        tuple(map(str, action.choices or ())),
+        tuple(map(str, action.choices or _beginnings(action))),
         (action.help or "").partition(";")[0],
     )
+
+
+def _beginnings(action: argparse.Action) -> list[str]:
+    """Return how values begin where a name and `=` come first."""
+    return [f"{name}=" for name in names()] if "--limit" in action.option_strings else []
 
 
 def _bash(verbs: list[Verb]) -> str:
@@ -104,7 +110,12 @@ complete -o bashdefault -o default -F _ocirootfs ocirootfs
 
 def _bash_value(verb: Verb, option: Option) -> str:
     patterns = "|".join(f"{verb.name}:{name}" for name in option.names)
-    return f"    {patterns}) words='{' '.join(option.choices)}' ;;"
+    glued = "compopt -o nospace; " if _are_beginnings(option) else ""
+    return f"    {patterns}) {glued}words='{' '.join(option.choices)}' ;;"
+
+
+def _are_beginnings(option: Option) -> bool:
+    return any(choice.endswith("=") for choice in option.choices)
 
 
 def _bash_verb(verb: Verb) -> str:
@@ -154,6 +165,8 @@ def _zsh_specs(option: Option) -> Iterator[str]:
     value = ""
     if option.takes:
         value = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files"
+        if _are_beginnings(option):
+            value = f":value:{{compadd -S '' {' '.join(option.choices)}}}"
     for name in option.names:
         yield f"*{name}[{text}]{value}"
 

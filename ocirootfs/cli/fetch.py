@@ -36,6 +36,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     )
     options.add_tmpdir(words)
     options.add_registry(words)
+    options.add_limits(words)
     options.add_common(words)
     words.set_defaults(run=run)
 

@@ -44,6 +44,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     form.add_argument("--raw", action="store_true", help="the manifest's bytes, as its digest covers them")
     options.add_tmpdir(words)
     options.add_registry(words)
+    options.add_limits(words)
     options.add_common(words)
     words.set_defaults(run=run)
 

@@ -50,6 +50,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     form.add_argument("--extract", metavar="PATH", help="print the content of one file, hard links followed")
     options.add_tmpdir(words)
     options.add_registry(words)
+    options.add_limits(words)
     options.add_common(words)
     words.set_defaults(run=run)
 

@@ -112,6 +112,7 @@ def _add_packing(words: argparse.ArgumentParser) -> None:
         "--threads", type=options.whole, metavar="N", help="that compress an image; default: as many as cores"
     )
     options.add_max_expanded(group)
+    options.add_limits(words, group)
     group.add_argument(
         "--source-date-epoch", metavar="N", help="no file is younger, in seconds since 1970 (SOURCE_DATE_EPOCH)"
     )
@@ -337,10 +338,10 @@ def _raise_failures(mirrored: Mirrored) -> None:
 
 # What a task is told as this command was: nothing of this machine, and nothing that is secret.
 _PASSED_ON = (
-    "level", "max_expanded", "trust_realm", "mirror", "plain_http", "insecure", "insecure_host", "timeout", "retries",
-    "max_wait", "allow_foreign", "no_creds", "region", "role_arn", "no_sign_request", "expected_bucket_owner",
-    "s3_addressing", "s3_checksums", "part_size", "s3_jobs", "s3_retry_for", "if_exists", "content_type", "sse",
-    "sse_kms_key_id", "acl", "storage_class", "s3_metadata", "s3_tag",
+    "level", "max_expanded", "limit", "trust_realm", "mirror", "plain_http", "insecure", "insecure_host", "timeout",
+    "retries", "max_wait", "allow_foreign", "no_creds", "region", "role_arn", "no_sign_request",
+    "expected_bucket_owner", "s3_addressing", "s3_checksums", "part_size", "s3_jobs", "s3_retry_for", "if_exists",
+    "content_type", "sse", "sse_kms_key_id", "acl", "storage_class", "s3_metadata", "s3_tag",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ocirootfs.cli.progress import HOWS
 from ocirootfs.cli.words import HelpAll
 from ocirootfs.errors import UsageError, printable
 from ocirootfs.expansion import EXPANDED
+from ocirootfs.limits import RANGES, USUAL, Limits, names
 from ocirootfs.platform import Platform
 from ocirootfs.source import Source
 
@@ -143,6 +144,7 @@ def several(
                     all_platforms=all_platforms,
                     registry=client,
                     tmpdir=chosen.tmpdir,
+                    limits=limits(chosen),
                 )
             )
             for text in texts
@@ -180,6 +182,56 @@ def add_max_expanded(words: argparse._ActionsContainer) -> None:
         metavar="SIZE",
         help="refuse an image that expands to more (256GiB)",
     )
+
+
+def add_limits(words: argparse.ArgumentParser, group: argparse._ArgumentGroup | None = None) -> None:
+    """Add the limits on what images, registries and archives may make us do; to a group of their own, by default."""
+    group = group or words.add_argument_group("limits (on what nobody vouches for)")
+    usual = " ".join(f"{name}={_written(name, getattr(USUAL, name))}" for name in names())
+    group.add_argument(
+        "--limit",
+        metavar="NAME=N",
+        type=limit,
+        action="append",
+        default=[],
+        help=f"refuse what is over it (repeat); those that hold unless told otherwise: {usual}",
+    )
+
+
+def limits(chosen: argparse.Namespace) -> Limits:
+    """Return the limits that the options ask for; of two of one name the last counts."""
+    return Limits(**dict(map(_limit, chosen.limit)))
+
+
+def limit(text: str) -> str:
+    """Require a word such as `path=128KiB`."""
+    name, value = _limit(text)
+    try:
+        Limits(**{name: value})
+    except UsageError:
+        least, most, _ = RANGES[name]
+        raise argparse.ArgumentTypeError(
+            f"'{text}': {name} is from {_written(name, least)} to {_written(name, most)}"
+        ) from None
+    return text
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in RANGES:
+        raise argparse.ArgumentTypeError(f"'{text}' is no limit; there are {', '.join(names())}")
+    if RANGES[name].is_size:
+        return name, size(value)
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}': '{value}' is not a number")
+    return name, int(value)
+
+
+def _written(name: str, value: int) -> str:
+    """Write a limit as people would: `64KiB`."""
+    units = [(unit, factor) for unit, factor in _UNITS.items() if RANGES[name].is_size and not value % factor]
+    unit, factor = units[-1] if units else ("", 1)
+    return f"{value // factor}{unit}iB" if unit else str(value)
 
 
 def size(text: str) -> int:
@@ -223,6 +275,7 @@ def registry(chosen: argparse.Namespace) -> Registry:
         jobs=chosen.jobs,
         cache_dir=chosen.cache_dir or os.environ.get("OCIROOTFS_CACHE_DIR") or None,
         allow_foreign=chosen.allow_foreign,
+        limits=limits(chosen),
     )
 
 

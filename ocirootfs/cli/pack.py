@@ -107,6 +107,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     edits.add_to(words)
     _add_resource(words)
     options.add_registry(words)
+    options.add_limits(words)
     bucket.add_to(words)
     options.add_common(words)
     words.set_defaults(run=run)

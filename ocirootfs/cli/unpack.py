@@ -52,6 +52,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     options.add_max_expanded(words)
     options.add_tmpdir(words)
     options.add_registry(words)
+    options.add_limits(words)
     options.add_common(words)
     words.set_defaults(run=run)
 

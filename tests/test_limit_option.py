@@ -286,7 +286,7 @@ ROWS = [
     Row("redirects", hops, 2, "redirected more than 2 times", ("registry",), status=5),
     Row("redirects", hops, USUAL.redirects, "redirected more than 10 times", ("registry",), status=5),
     Row("layers", many_layers, 3, "more than 3 entries"),
-    Row("layers", many_layers, USUAL.layers, "more than 1000 entries"),
+    Row("layers", many_layers, USUAL.layers, "more than 1000 entries", ("oci-archive", "docker-archive", "pipe")),
     Row("manifests", many_manifests, 2, "more than 2 entries"),
     Row("manifests", many_manifests, USUAL.manifests, "more than 1000 entries"),
     Row("entries", many_entries, 20, "and 20 are the most of an image"),

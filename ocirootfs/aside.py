@@ -61,7 +61,10 @@ class _Thread:
         self._work = work
         self._inbox: SimpleQueue[bytes | _End] = SimpleQueue()
         self._outbox: SimpleQueue[bytes | _End | object] = SimpleQueue()
-        self._room = threading.Semaphore(_PIECES)
+        # Tokens, one a piece that may be made. No Semaphore: a signal's exception may leave its lock taken (`inorder`).
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_PIECES):
+            self._room.put(None)
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="inflate", daemon=True)
 
@@ -77,7 +80,7 @@ class _Thread:
         """End the work, wherever it is."""
         self._stopped = True
         self._inbox.put(_End(_StoppedError()))
-        self._room.release()
+        self._room.put(None)
         self._thread.join()
 
     def pieces(self, source: Iterator[bytes]) -> Iterator[bytes]:
@@ -93,7 +96,7 @@ class _Thread:
             if made is _TAKEN:
                 waiting -= 1
             elif isinstance(made, bytes):
-                self._room.release()
+                self._room.put(None)
                 yield made
             elif isinstance(made, _End):
                 if made.error is not None:
@@ -104,7 +107,7 @@ class _Thread:
         end = _End()
         try:
             for piece in self._work(self._chunks()):
-                self._room.acquire()
+                self._room.get()
                 if self._stopped:
                     return
                 self._outbox.put(piece)

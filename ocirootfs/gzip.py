@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 from zlib_ng import zlib_ng
 
+from ocirootfs.inorder import InOrder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future, ThreadPoolExecutor
 
     from ocirootfs.entry import Piece
 
@@ -61,10 +62,8 @@ class GzipWriter:
     def __init__(self, write: Callable[[bytes], object], *, level: int = DEFAULT_LEVEL, threads: int = 1) -> None:
         self._write = write
         self._level = level
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None  # until there is a whole block
+        self._flying: InOrder[bytes] = InOrder(threads, "deflate")
         self._room = threads + 2
-        self._flying: deque[Future[bytes]] = deque()
         self._pieces: list[Piece] = []
         self._held = 0
         self._window = b""
@@ -94,41 +93,25 @@ class GzipWriter:
 
     def _submit(self, block: bytes) -> None:
         while len(self._flying) >= self._room:
-            self._write(self._flying.popleft().result())
-        self._pool = self._pool or _pool(self._threads)
-        self._flying.append(self._pool.submit(_deflated, block, self._window, self._level))
+            self._write(self._flying.result())
+        self._flying.call(partial(_deflated, block, self._window, self._level))
         self._window = block[-_WINDOW:]
-        self._count(block)
-
-    def _count(self, block: bytes) -> None:
         self._crc = zlib_ng.crc32(block, self._crc)
         self._length += len(block)
 
     def close(self) -> None:
         """Write out everything and end the stream."""
-        last = b"".join(self._pieces)
-        if last and self._pool:
-            self._submit(last)
-            last = b""
+        if self._held:
+            self._submit(b"".join(self._pieces))
         while self._flying:
-            self._write(self._flying.popleft().result())
-        if last:
-            self._write(_deflated(last, self._window, self._level))
-            self._count(last)
+            self._write(self._flying.result())
         self._write(_LAST_BLOCK + struct.pack("<II", self._crc, self._length & 0xFFFFFFFF))
 
     def __enter__(self) -> GzipWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._pool:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # what is small does without threads
-
-    return ThreadPoolExecutor(threads, thread_name_prefix="deflate")
+        self._flying.close()
 
 
 def _deflated(block: bytes, window: bytes, level: int) -> bytes:

@@ -16,7 +16,7 @@ RANKS = [
     ["errors", "limits", "strictjson", "strictyaml", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
-        "compression", "cores", "gzip", "aside", "spool", "exclude", "edits",
+        "compression", "cores", "inorder", "gzip", "aside", "spool", "exclude", "edits",
         "metadatajson", "goregexp",
     ],
     [

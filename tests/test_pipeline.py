@@ -20,6 +20,7 @@ import termios
 import time
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,6 @@ from tests.trees import Node, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.servers.moto import S3Endpoint
 
@@ -673,6 +673,25 @@ def test_stopped_while_a_file_is_written(big_layout: str, here: Path) -> None:
         process.stdin.close()
         process.stdin = None
     assert listed(here) == []
+
+
+@pytest.mark.parametrize("words", [("pack", ZONES, "-o", "there"), ("unpack", ZONES, "there")])
+def test_stopped_when_all_is_done_but_to_say_so(words: tuple[str, ...], here: Path) -> None:
+    """Nobody reads what is printed: the signal comes when the archive is there, and the message must not deny it."""
+    reading, writing = os.pipe()
+    room = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, bytes(room))
+    with started(*words, stdout=writing) as process:
+        system_call = Path(f"/proc/{process.pid}/syscall")
+        end = time.monotonic() + 30
+        while not system_call.read_text().startswith("1 0x1 ") and time.monotonic() < end:  # write(1, …)
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        ran = finished(process)
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    assert (ran.status, listed(here)) == (143, ["there"])
+    assert ran.err.splitlines()[-1] == "ocirootfs: SIGTERM: stopped, and what was asked for is done"
 
 
 def test_warnings_are_said_once_however_often_a_layer_is_read(here: Path) -> None:

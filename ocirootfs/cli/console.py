@@ -48,7 +48,7 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
     try:
         with _signals_raise():
             command()
-            streams.flush()
+            _flush()
     except OcirootfsError as error:
         return _failed(error, str(error), error.hint, error.exit_code, debug=debug)
     except BrokenPipeError:  # whoever read our output has left, which is no news to anybody
@@ -67,6 +67,15 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
         text = f"internal error: {type(error).__name__}: {error}"
         return _failed(error, text, "this is a bug; --debug shows where", 1, debug=debug)
     return 0
+
+
+def _flush() -> None:
+    """Have what was printed written, to a reader who may keep us waiting."""
+    try:
+        streams.flush()
+    except Interrupted as stop:
+        stop.left = "what was asked for is done"
+        raise
 
 
 def _shortage(error: Exception) -> str | None:

@@ -165,7 +165,11 @@ def run(chosen: argparse.Namespace) -> None:
         if place.known is None:
             place.check_version(output)
         packed = _pack(image, output, layout, chosen, place)
-        keep(_report(image, packed, place, names, chosen, heard))
+        try:
+            keep(_report(image, packed, place, names, chosen, heard))
+        except console.Interrupted as stop:
+            stop.left = f"{printable(packed.stored.location)} is there"
+            raise
 
 
 def _check_streams(chosen: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ocirootfs
 from ocirootfs.cli import console, options
 from ocirootfs.cli.progress import bar
-from ocirootfs.errors import OcirootfsError
+from ocirootfs.errors import OcirootfsError, printable
 from ocirootfs.exclude import excluder
 
 if TYPE_CHECKING:
@@ -63,8 +63,12 @@ def run(chosen: argparse.Namespace) -> None:
     excluder(chosen.exclude)  # mistakes are told before anything is downloaded
     with options.opened(chosen.source, chosen, chosen.image) as image:
         unpacked = _unpack(image, chosen)
-    _report(unpacked, chosen)
-    print(unpacked.location)
+    try:
+        _report(unpacked, chosen)
+        print(unpacked.location)
+    except console.Interrupted as stop:
+        stop.left = f"{printable(unpacked.location)} is there"
+        raise
 
 
 def _unpack(image: Image, chosen: argparse.Namespace) -> Unpacked:

@@ -1,0 +1,129 @@
+"""Signals that come while threads work: clean-up ends, wherever the exception of a signal's handler was raised."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ocirootfs.aside import aside
+from ocirootfs.gzip import BLOCK, GzipWriter
+from ocirootfs.inorder import InOrder
+from ocirootfs.s3.parts import PartBody, Parts
+from tests.commands import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOISE = random.Random(1).randbytes(BLOCK)
+TIMES = 300
+
+
+class StoppedError(BaseException):
+    """What the handler raises."""
+
+
+def read_aside() -> None:
+    def work(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk[:10]
+            yield chunk[10:]
+
+    for _ in aside((bytes(100) for _ in range(1_000_000)), work):
+        pass
+
+
+def compress() -> None:
+    with GzipWriter(lambda _: None, threads=3) as writer:
+        for _ in range(10_000):
+            writer.write(NOISE)
+
+
+def call_in_order() -> None:
+    calls: InOrder[int] = InOrder(3, "call")
+    try:
+        for _ in range(1_000_000):
+            calls.call(lambda: 1)
+            assert len(calls) < 5 or calls.result() == 1
+    finally:
+        calls.close()
+
+
+def send_parts() -> None:
+    def send(number: int, body: PartBody) -> int:
+        return len(body.read())
+
+    parts = Parts(send, base=100, jobs=2)
+    try:
+        for _ in range(9000):
+            parts.write(bytes(100))
+    finally:
+        assert parts.cancel(10)
+
+
+JOBS = {job.__name__: job for job in (read_aside, compress, call_in_order, send_parts)}
+
+
+def interrupt(name: str) -> None:
+    """Begin a job again and again, and stop it after no more than 20 ms; print how often that came in time."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError
+
+    signal.signal(signal.SIGALRM, stop)
+    moments = random.Random(1)
+    stopped = 0
+    for _ in range(TIMES):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0005, 0.02))
+            JOBS[name]()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except StoppedError:
+            stopped += 1
+    print(stopped)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_clean_up_ends(name: str) -> None:
+    """In a process of its own, which a deadlock would not let go of."""
+    code = f"from tests.test_signals import interrupt; interrupt({name!r})"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > TIMES / 2
+
+
+def test_a_call_is_made_where_no_thread_can_be() -> None:
+    calls: InOrder[int] = InOrder(0, "none")
+    calls.call(lambda: 1)
+    calls.call(lambda: 1 // 0)
+    assert (len(calls), calls.result()) == (2, 1)
+    with pytest.raises(ZeroDivisionError):
+        calls.result()
+    calls.close()
+
+
+def test_calls_that_are_not_begun_when_it_ends_are_not_made() -> None:
+    made: list[int] = []
+    calls: InOrder[object] = InOrder(1, "one")
+    begun = threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        time.sleep(0.2)
+
+    calls.call(slow)
+    assert begun.wait(10)
+    for number in range(5):
+        calls.call(partial(made.append, number))
+    calls.close()
+    assert made == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("one_")]

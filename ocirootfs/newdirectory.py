@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -82,7 +81,7 @@ class NewDirectory:
     def _begin(self) -> None:
         # The name cannot be guessed, and mkdir follows nothing: nobody can have planted a link there.
         stem = os.fsdecode(os.fsencode(self._name)[:_STEM_BYTES])
-        self._part = f"{stem}.part-{secrets.token_hex(4)}"
+        self._part = f"{stem}.part-{os.urandom(4).hex()}"
         os.mkdir(self._part, 0o700, dir_fd=self._parent)
         self.descriptor = os.open(self._part, DIRECTORY, dir_fd=self._parent)
 
@@ -154,7 +153,7 @@ def empty(root: int) -> None:
     long, and nothing recurs. No link is followed.
     """
     os.fchmod(root, 0o700)  # nobody else is to be in here now
-    names = (f"{secrets.token_hex(8)}.{number}" for number in itertools.count())
+    names = (f"{os.urandom(8).hex()}.{number}" for number in itertools.count())
     while directories := _removed_but_directories(root):
         for name in directories:
             descriptor = _entered(name, root)

@@ -113,9 +113,10 @@ class _Queue:
         for interrupt in interrupts:
             interrupt()
         end = time.monotonic() + _JOIN
-        for thread in self._threads if self._started else ():
+        for thread in self._threads:
             # One that is waiting for an answer ends by itself, when that comes or its timeout does.
-            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
         with self._changed:
             for ahead in self._ahead.values():
                 ahead.is_dropped = True
@@ -141,13 +142,21 @@ class _Queue:
         with self._changed:
             if not self._started:
                 self._started = True
-                for thread in self._threads:
-                    thread.start()
-                self._changed.wait_for(lambda: ahead.is_begun, 1.0)  # its thread is about to take it
+                if self._start():
+                    self._changed.wait_for(lambda: ahead.is_begun, 1.0)  # its thread is about to take it
             taken, ahead.is_read = ahead.is_read or not ahead.is_begun, True
             ahead.is_begun = True
             self._changed.notify_all()
             return not taken
+
+    def _start(self) -> bool:
+        """Start the threads, as many as this machine allows; False if that is none."""
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            log.debug("nothing more is fetched ahead: %s", error)
+        return self._threads[0].is_alive()
 
     def _next(self, ahead: _Ahead) -> bytes | None:
         with self._changed:

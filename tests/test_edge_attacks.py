@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -290,16 +291,24 @@ def test_answers_that_are_no_http(name: str, out: Path) -> None:
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", ["no answer", "headers that drip", "no TLS greeting"])
+@pytest.mark.parametrize("how", ["no answer", "headers that drip", "a document that drips", "no TLS greeting"])
 def test_servers_that_say_nothing(how: str, out: Path) -> None:
-    """A byte of a header now and then is no sign of life for ever."""
-    answer = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000 if how == "headers that drip" else b""
-    with answering(answer, drip=0.05 if answer else 0) as server:
+    """A byte now and then is no sign of life: each of these would go on for most of an hour."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n"
+    at_once, drips = {
+        "headers that drip": (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 60_000),
+        "a document that drips": (head, b" " * 60_000),
+    }.get(how, (b"", b""))
+    begun = time.monotonic()
+    with answering(drips, drip=0.05, at_once=at_once) as server:
         words = () if how == "no TLS greeting" else ("--plain-http",)
         with started("fetch", f"{server.host}/a/b", "-o", str(out / "a.tar"), *QUICK, *words) as process:
             ran = finished(process)
     assert ran.status == 5, ran.err
+    assert time.monotonic() - begun < 20
     assert list(out.iterdir()) == []
+    said = {"headers that drip": "the end of its headers", "a document that drips": "less than 1024 bytes a second"}
+    assert said.get(how, "") in ran.err
 
 
 # What is shown

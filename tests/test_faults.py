@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -193,24 +192,44 @@ sys.exit(main(words))
 """
 
 
-@pytest.mark.parametrize("target", ["file", "bucket"])
-def test_no_more_threads(target: str, layout: str) -> None:
+@pytest.mark.parametrize("target", ["file", "object", "parts"])
+def test_no_more_threads(target: str) -> None:
+    """One thread does it all, but for an upload of parts."""
     with faulty_s3() as state, tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         place.chmod(0o777)
-        shutil.copytree(layout.removeprefix("oci:"), place / "layout")
         (place / "out").mkdir()
         (place / "out").chmod(0o777)
+        for name, size in ("small", MIB), ("large", 6 * MIB):
+            noise = base64.b64encode(random.Random(4).randbytes(size)).decode()
+            build([{"entries": [{"type": "file", "name": "a", "body_b64": noise}]}]).layout(place / name)
         first, where = f"s3://{BUCKET}/first.tgz", f"s3://{BUCKET}/a.tgz"
         if target == "file":
             first, where = str(place / "first.tgz"), str(place / "out" / "a.tgz")
-        words = ("pack", f"oci:{place / 'layout'}", "-o", where, "--endpoint-url", state.url)
+        source = place / ("large" if target == "parts" else "small")
+        words = ("pack", f"oci:{source}", "-o", where, "--endpoint-url", state.url, "--part-size", "5MiB")
         ran = run(first, *words, command=(sys.executable, "-c", _NO_THREADS))
-        assert set(state.objects) <= {"first.tgz"}
         assert state.uploads == {}
-        assert list((place / "out").iterdir()) == []
-    assert (ran.status, ran.out) == (8, b"")
-    assert "lets no more threads start" in ran.err
+        if target == "parts":
+            assert set(state.objects) == {"first.tgz"}
+            assert (ran.status, ran.out) == (8, b"")
+            assert "cannot start a thread to upload with" in ran.err
+        elif target == "object":
+            assert ran.status == 0, ran.err
+            assert state.objects["a.tgz"].body == state.objects["first.tgz"].body
+        else:
+            assert ran.status == 0, ran.err
+            assert Path(where).read_bytes() == Path(first).read_bytes()
+
+
+def test_no_more_threads_to_download_with(made: Built) -> None:
+    with FakeRegistry() as fake, tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        first, where = f"{folder}/first.tgz", f"{folder}/a.tgz"
+        words = ("pack", serve(fake, made), "-o", where, *QUICK)
+        ran = run(first, *words, command=(sys.executable, "-c", _NO_THREADS))
+        assert ran.status == 0, ran.err
+        assert Path(where).read_bytes() == Path(first).read_bytes()
 
 
 def test_too_little_memory(layout: str, out: Path) -> None:

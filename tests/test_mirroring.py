@@ -375,7 +375,7 @@ def kill(place: Place, number: signal.Signals, seed: int) -> None:
 def test_killed_at_random_times_and_run_again(place: Place) -> None:
     references = place.serve(*TWENTY)
     place.list(*references)
-    place.registry.rate = 20 * MIB
+    place.registry.rate = 5 * MIB
     for seed, number in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGINT)):
         kill(place, number, seed)
         assert len(set(place.s3.keys())) == len(place.s3.keys()) < 20

@@ -160,7 +160,7 @@ def run(chosen: argparse.Namespace) -> None:
     ):
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
-        if chosen.result is not None and os.path.realpath(chosen.result) == os.path.realpath(output):
+        if chosen.result is not None and os.path.abspath(chosen.result) == os.path.abspath(output):  # noqa: PTH100  # no link is followed
             raise UsageError(f"--result would replace the archive '{printable(output)}'")
         if place.known is None:
             place.check_version(output)

@@ -3,10 +3,16 @@
 urllib3 makes them, on requests' behalf; what a host is trusted with is `trust`'s to say. A connection to which somebody
 else's word led is looked at before anything is sent over it: a name that resolves into this machine, or to its cloud's
 metadata service, is refused as such an address itself is (see `origin`).
+
+A socket's timeout is one of silence. A server that drips its headers is silent never, and http.client would listen
+to it for a hundred lines of 64 KiB; so there is a clock on the headers as a whole. What comes after them is `pace`'s.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import requests.adapters
@@ -14,9 +20,12 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ocirootfs.errors import TemporaryError
+from ocirootfs.registry.netfailure import BrokenError
 from ocirootfs.registry.origin import Origin, is_local_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocirootfs.registry.trust import Trust
 
 
@@ -30,12 +39,13 @@ class Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Choose the kind of connections."""
         super().init_poolmanager(*args, **options)
-        if self._guarded:
-            self.poolmanager.pool_classes_by_scheme = {"http": _GuardedPool, "https": _GuardedTLSPool}
+        self.poolmanager.pool_classes_by_scheme = _GUARDED if self._guarded else _POOLS
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         """Trust a proxy that is spoken to over TLS as much as any host."""
-        return super().proxy_manager_for(*args, **options, proxy_ssl_context=self._trust.common)
+        manager: Any = super().proxy_manager_for(*args, **options, proxy_ssl_context=self._trust.common)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         """Give every connection its host's context."""
@@ -45,16 +55,36 @@ class Adapter(requests.adapters.HTTPAdapter):
         return host, pool
 
 
-class _Guarded(HTTPConnection):
+class _Connection(HTTPConnection):
+    def getresponse(self) -> Any:
+        with _in_time(self):
+            return super().getresponse()
+
+
+class _TLSConnection(HTTPSConnection):
+    def getresponse(self) -> Any:
+        with _in_time(self):
+            return super().getresponse()
+
+
+class _Guarded(_Connection):
     def connect(self) -> None:
         super().connect()
         _refuse_local(self)
 
 
-class _GuardedTLS(HTTPSConnection):
+class _GuardedTLS(_TLSConnection):
     def connect(self) -> None:
         super().connect()
         _refuse_local(self)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
 
 
 class _GuardedPool(urllib3.HTTPConnectionPool):
@@ -63,6 +93,40 @@ class _GuardedPool(urllib3.HTTPConnectionPool):
 
 class _GuardedTLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _GuardedTLS
+
+
+_POOLS = {"http": _Pool, "https": _TLSPool}
+_GUARDED = {"http": _GuardedPool, "https": _GuardedTLSPool}
+
+
+@contextlib.contextmanager
+def _in_time(connection: HTTPConnection) -> Iterator[None]:
+    """Break the connection if its headers take twice the longest silence: that before them, and as much again."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        if connection.sock is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # TLS's own would take part in the reading
+
+    timer = threading.Timer(2 * connection.timeout, give_up) if connection.timeout else None
+    if timer:
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no more threads: then the silence is all that counts
+            timer = None
+    try:
+        yield
+    except Exception:
+        if not late.is_set():
+            raise
+    finally:
+        if timer:
+            timer.cancel()
+    if late.is_set():  # http.client may have taken the end for that of the headers
+        raise BrokenError(f"{connection.host} does not come to the end of its headers")
 
 
 def _refuse_local(connection: HTTPConnection) -> None:

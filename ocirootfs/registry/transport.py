@@ -28,6 +28,7 @@ from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.connections import Adapter
 from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
 from ocirootfs.registry.origin import Origin, next_hop, redacted, resolves_locally
+from ocirootfs.registry.pace import paced
 from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
 from ocirootfs.registry.trust import Trust
 from ocirootfs.registry.warnheader import warnings
@@ -121,7 +122,7 @@ class Transport:
     `ca_file` adds authorities to the system's; both and the environment's proxies (HTTPS_PROXY, NO_PROXY) hold for a
     given `session` too, whose adapters are left as they are: `certs_directories` (see `certsd`) are not looked into
     then, and its connections are not looked at. `redirects` are the most on the way to one answer. `sleep`, `clock`
-    (Unix time) and `jitter` (0 to 1) are for tests.
+    (Unix time), `monotonic` and `jitter` (0 to 1) are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - as of its caller, the client
@@ -136,6 +137,7 @@ class Transport:
         redirects: int = USUAL.redirects,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._trust = Trust(insecure=insecure, ca_file=ca_file, directories=certs_directories)
@@ -147,7 +149,7 @@ class Transport:
         self._timeout = (min(_CONNECT_TIMEOUT, timeout), timeout)
         self._policy = policy
         self._redirects = redirects
-        self._sleep, self._clock, self._jitter = sleep, clock, jitter
+        self._sleep, self._clock, self._monotonic, self._jitter = sleep, clock, monotonic, jitter
         self._agent = _user_agent()
 
     def send(self, request: Request) -> Answer:
@@ -211,7 +213,7 @@ class Transport:
             log.debug("%s %s: %d", request.method, redacted(url), response.status_code)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
-                return _answer(request, response, url)
+                return self._answer(request, response, url)
             response.close()  # its body is never read: it may be endless
             if request.form is not None:
                 raise TemporaryError(f"{request.what}: {Origin.of(url)} redirects a request that holds a secret")
@@ -219,6 +221,19 @@ class Transport:
             log.debug("%s: redirected to %s", request.what, redacted(url))
         text = f"{request.what}: {Origin.of(request.url)} redirected more than {self._redirects} times"
         raise TemporaryError(text, hint=raising("redirects"))
+
+    def _answer(self, request: Request, response: requests.Response, url: str) -> Answer:
+        """Read what is to be read of the body: all of a document, the beginning of an error."""
+        challenges = tuple(response.raw.headers.getlist("WWW-Authenticate"))
+        redirected = Origin.of(url) != Origin.of(request.url)
+        answer = Answer(response.status_code, url, redirected, response.headers, challenges, b"", response)
+        good = response.status_code < 300
+        if good and request.limit is None:
+            return answer
+        chunks = paced(answer.chunks(), self._timeout[1], self._monotonic, named(url))
+        with answer:
+            body = _bounded(chunks, answer, request) if good else _start(chunks)
+        return replace(answer, body=body)
 
     def _call(self, request: Request, url: str) -> requests.Response:
         own = Origin.of(url) == Origin.of(request.url)
@@ -272,21 +287,9 @@ class _AsWritten(requests.auth.AuthBase):
         return request
 
 
-def _answer(request: Request, response: requests.Response, url: str) -> Answer:
-    challenges = tuple(response.raw.headers.getlist("WWW-Authenticate"))
-    redirected = Origin.of(url) != Origin.of(request.url)
-    answer = Answer(response.status_code, url, redirected, response.headers, challenges, b"", response)
-    good = response.status_code < 300
-    if good and request.limit is None:
-        return answer
-    with answer:
-        body = _bounded(answer, request) if good else _start(answer)
-    return replace(answer, body=body)
-
-
-def _bounded(answer: Answer, request: Request) -> bytes:
+def _bounded(chunks: Iterator[bytes], answer: Answer, request: Request) -> bytes:
     body, limit = bytearray(), request.limit or 0
-    for chunk in answer.chunks():
+    for chunk in chunks:
         body += chunk
         if len(body) > limit:
             text = f"{request.what}: the answer of {named(answer.url)} is larger than {limit} bytes"
@@ -294,11 +297,11 @@ def _bounded(answer: Answer, request: Request) -> bytes:
     return bytes(body)
 
 
-def _start(answer: Answer) -> bytes:
+def _start(chunks: Iterator[bytes]) -> bytes:
     """Read an error's body as far as it is of interest; that it breaks as well is not."""
     body = bytearray()
     try:
-        for chunk in answer.chunks():
+        for chunk in chunks:
             body += chunk
             if len(body) > _ERROR_LIMIT:
                 break

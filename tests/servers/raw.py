@@ -22,6 +22,7 @@ class Raw:
     host: str
     answer: bytes
     drip: float
+    at_once: bytes = b""
     heard: list[bytes] = field(default_factory=list)
     ending: threading.Event = field(default_factory=threading.Event)
 
@@ -29,8 +30,7 @@ class Raw:
         """Read a request and answer it."""
         with connection, contextlib.suppress(OSError):
             self.heard.append(_request(connection))
-            if not self.drip:
-                connection.sendall(self.answer)
+            connection.sendall(self.at_once if self.drip else self.answer)
             for byte in self.answer if self.drip else b"":
                 connection.sendall(bytes([byte]))
                 if self.ending.wait(self.drip):
@@ -47,11 +47,14 @@ class Raw:
 
 
 @contextmanager
-def answering(answer: bytes, *, drip: float = 0) -> Iterator[Raw]:
-    """Answer each connection's first request, a byte every `drip` seconds; nothing at all if `answer` is empty."""
+def answering(answer: bytes, *, drip: float = 0, at_once: bytes = b"") -> Iterator[Raw]:
+    """Answer each connection's first request; nothing at all if `answer` is empty.
+
+    With `drip` it is a byte every so many seconds, after what is `at_once`.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
-        found = Raw(f"127.0.0.1:{listener.getsockname()[1]}", answer, drip)
+        found = Raw(f"127.0.0.1:{listener.getsockname()[1]}", answer, drip, at_once)
         thread = threading.Thread(target=found.accept, args=(listener,), daemon=True)
         thread.start()
         try:

@@ -10,7 +10,9 @@ docker-archive:FILE[:NAME]   what `docker save` writes
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import stat
 import sys
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ocirootfs.platform import Platform
 
 _CHUNK = 1 << 18
+_GLANCE = 200  # milliseconds
 _SPOOL_MEMORY = 8 << 20
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _TRANSPORTS = ("oci", "oci-archive", "docker-archive")
@@ -155,8 +158,23 @@ def _descriptor(file: IO[bytes]) -> int | None:
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     """Read what is there, up to a chunk at a time; a pipe gives less, and waiting for more would only delay."""
     read = getattr(file, "read1", file.read)
+    raw = file.raw if isinstance(file, io.BufferedReader) else file
     try:
         while chunk := read(_CHUNK):
             yield chunk
+            if isinstance(raw, io.FileIO):  # what it had buffered has been read by now
+                _wait_for(raw.fileno())
     except OSError as error:
         raise LocalError(f"cannot read: {error.strerror}") from error
+
+
+def _wait_for(descriptor: int) -> None:
+    """Wait until there is something to read, or nothing more.
+
+    Python runs the handler of a signal between two steps. One that comes just before read(2) begins, or in another
+    thread, would be noticed when that returns: never, if whoever writes the pipe has stopped.
+    """
+    readable = select.poll()
+    readable.register(descriptor, select.POLLIN)
+    while not readable.poll(_GLANCE):
+        pass

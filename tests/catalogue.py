@@ -154,7 +154,8 @@ FAULTS: Rows = {
     "signals at any time": (
         "faults::stopped_at_each_request", "faults::stopped_at_each_step_of_an_upload",
         "s3_process::killed_at_any_time", "pipeline::stopped_while_a_file_is_written",
-        "signals::clean_up_ends", "parts::cancel_waits_for_a_part_whose_thread_was_being_started_when_a_signal_came",
+        "signals::clean_up_ends", "signals::a_signal_that_does_not_interrupt_the_reading_of_a_pipe",
+        "parts::cancel_waits_for_a_part_whose_thread_was_being_started_when_a_signal_came",
     ),
     "a second signal": ("faults::a_second_signal_while_cleaning_up",),
     "SIGKILL": ("faults::killed", "cache::a_process_that_is_killed_leaves_what_the_next_one_goes_on_with"),

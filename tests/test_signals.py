@@ -17,10 +17,12 @@ from ocirootfs.aside import aside
 from ocirootfs.gzip import BLOCK, GzipWriter
 from ocirootfs.inorder import InOrder
 from ocirootfs.s3.parts import PartBody, Parts
-from tests.commands import environment
+from tests.commands import environment, run_here, started
+from tests.make_fixtures import ZONES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOISE = random.Random(1).randbytes(BLOCK)
 TIMES = 300
@@ -79,15 +81,15 @@ def interrupt(name: str) -> None:
 
     signal.signal(signal.SIGALRM, stop)
     moments = random.Random(1)
-    stopped = 0
-    for _ in range(TIMES):
+    stopped, times = 0, TIMES // 3 if name == "compress" else TIMES
+    for _ in range(times):
         try:
             signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.0005, 0.02))
             JOBS[name]()
             signal.setitimer(signal.ITIMER_REAL, 0)
         except StoppedError:
             stopped += 1
-    print(stopped)
+    print(stopped / times)
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -98,7 +100,33 @@ def test_clean_up_ends(name: str) -> None:
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) > TIMES / 2
+    assert float(ran.stdout) > 0.5
+
+
+DEAF = """
+import signal, sys, threading
+from ocirootfs.cli import main
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # from now on it comes in the other thread
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_that_does_not_interrupt_the_reading_of_a_pipe(tmp_path: Path) -> None:
+    """As one that comes just before read(2): the handler's flag is up, and nobody looks at it."""
+    stream = run_here("fetch", f"oci:{ZONES}").ok.out
+    command = [sys.executable, "-c", DEAF]
+    with started("pack", "-o", str(tmp_path / "a.tgz"), command=command) as process:
+        assert process.stdin
+        process.stdin.write(stream[:-1000])
+        process.stdin.flush()
+        end = time.monotonic() + 30
+        while not list(tmp_path.iterdir()) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)  # until it waits for the rest
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_call_is_made_where_no_thread_can_be() -> None:

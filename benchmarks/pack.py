@@ -110,8 +110,11 @@ def measured(built: Built, rounds: int, tree_rounds: int | None = None) -> tuple
                 one.run()
         floors.append(_floor(ours.output, built))
     after = _load()
+    idle = [one for one in found if not one.sizes]
+    found = [one for one in found if one.sizes]
     failed = [one for one in found if max(one.sizes) < min(ours.sizes) // 4]
     found = [one for one in found if one not in failed]
+    absent += [f"what was not asked for: {one.name}" for one in idle]
     absent += [f"what failed: {one.name}" for one in failed]
     gzipped = gzipped_size(ours.output)
     same = "the same bytes every round" if len(ours.digests) == 1 else f"{len(ours.digests)} DIFFERENT ARCHIVES"

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 from ocirootfs import flattening, packing
@@ -23,13 +24,11 @@ from ocirootfs.limits import USUAL, Limits
 from ocirootfs.metadatajson import metadata_json
 from ocirootfs.platform import Platform
 from ocirootfs.prefetch import prefetched, prefetched_image
-from ocirootfs.s3.stamp import stamp
-from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.source import Source, image_in, local_image
 from ocirootfs.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     import requests
     from mypy_boto3_s3 import S3Client
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from ocirootfs.image import Progress
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.registry import Registry
+    from ocirootfs.s3.url import S3Options, S3Url
     from ocirootfs.unpacking import Unpacked
 
 Target: TypeAlias = "str | os.PathLike[str] | BinaryIO | Destination"
@@ -168,13 +168,12 @@ def pack(  # noqa: PLR0913  # options, by keyword
     layout = layout or Layout()
     if layout.kind == "resource-type":
         compress = "none"
-    options = s3_options or S3Options()
     destination = destination_for(
         target,
         packing.default_name(image, compress),
-        s3_options=options,
+        s3_options=s3_options,
         s3_client=s3_client,
-        s3_stamp=stamped(image, layout, compress, level, options),
+        s3_stamp=partial(stamped, image, layout, compress, level),
     )
     return packing.pack(
         image,
@@ -303,6 +302,8 @@ def check(
     wanted = KeyRegexp.parse(regexp) if regexp is not None else None
     key = None
     if isinstance(source, str) and source.startswith("s3://"):
+        from ocirootfs.s3.url import S3Options, S3Url  # noqa: PLC0415  # as well
+
         url = S3Url.parse(source)
         key, chunks = url.key, _object(url, s3_options or S3Options(), s3_client)
     elif isinstance(source, str | os.PathLike) and source != "-":
@@ -357,11 +358,11 @@ def destination_for(
     *,
     s3_options: S3Options | None = None,
     s3_client: S3Client | None = None,
-    s3_stamp: Mapping[str, str] | None = None,
+    s3_stamp: Callable[[S3Options], Mapping[str, str]] | None = None,
 ) -> Destination:
     """Return what writes to `target`; a directory, or a prefix in a bucket, gets an object of the default name."""
     if isinstance(target, str) and target.startswith("s3://"):
-        return _bucket(target, default_name, s3_options or S3Options(), s3_client, s3_stamp)
+        return _bucket(target, default_name, s3_options, s3_client, s3_stamp)
     if isinstance(target, str | os.PathLike):
         path = os.fspath(target)
         require_path(path)
@@ -387,12 +388,19 @@ def require_path(target: str) -> None:
 
 
 def _bucket(
-    target: str, default_name: str, options: S3Options, client: S3Client | None, stamped: Mapping[str, str] | None
+    target: str,
+    default_name: str,
+    options: S3Options | None,
+    client: S3Client | None,
+    stamp_of: Callable[[S3Options], Mapping[str, str]] | None,
 ) -> Destination:
     from ocirootfs.s3.destination import S3Destination  # noqa: PLC0415  # boto3 takes longer to load than --help to run
+    from ocirootfs.s3.url import S3Options, S3Url  # noqa: PLC0415  # whoever writes a file needs neither
 
+    options = options or S3Options()
     url = S3Url.parse(target)
-    return S3Destination(url.joined(default_name) if url.is_prefix else url, options, client, stamp=stamped)
+    stamp = stamp_of(options) if stamp_of else None
+    return S3Destination(url.joined(default_name) if url.is_prefix else url, options, client, stamp=stamp)
 
 
 def _kept(options: S3Options) -> dict[str, str]:
@@ -403,6 +411,7 @@ def _kept(options: S3Options) -> dict[str, str]:
 def stamped(image: Image, layout: Layout, compress: Compression, level: int, options: S3Options) -> Mapping[str, str]:
     """Return what the metadata of an object will say of the image that it is made of, and how."""
     from ocirootfs import __version__  # noqa: PLC0415  # it imports this module
+    from ocirootfs.s3.stamp import stamp  # noqa: PLC0415  # whoever writes a file needs none
 
     return stamp(
         image=image.reference,

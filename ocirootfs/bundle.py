@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 _PREFIX = b"rootfs/"
 _CAPABILITY = b"security.capability"
-_SMALL = 1 << 15  # bytes of a file that goes out in one piece with its header
+_LEFT_OUT = frozenset([Kind.CHAR, Kind.BLOCK, Kind.HARDLINK])  # a link only if what it names is
+_SMALL = 1 << 15  # bytes of the files that go out in one piece with their headers
+_HEADER = 512  # bytes of a header, at least
 _HIGHEST_ID = 65534  # what a worker inside a user namespace of 65,536 ids can map
 
 
@@ -128,7 +130,7 @@ def _without_devices(visible: Visible, report: Report) -> Visible:
     for member in visible:
         entry = member[0]
         kind = entry.kind
-        if kind is Kind.CHAR or kind is Kind.BLOCK or (kind is Kind.HARDLINK and entry.link in dropped):
+        if kind in _LEFT_OUT and (kind is not Kind.HARDLINK or entry.link in dropped):
             dropped.add(entry.path)
             report.devices.append(entry.path)
         else:
@@ -149,22 +151,29 @@ def _without_root(visible: Visible) -> Visible:
 def _concourse(visible: Visible, report: Report, prefix: bytes) -> Iterator[Piece]:
     """Yield few and large pieces: each costs more than the copying of a small file."""
     header, padding = writer.gnu_header, writer.file_padding
-    rest = b""  # what fills the last block of a large file goes out with the next header
+    parts: list[Piece] = []
+    room = _SMALL
     for entry, body in visible:
-        front = rest + header(entry, prefix)
-        rest = padding(entry.size)
-        if entry.size <= _SMALL:
-            yield b"".join((front, *body, rest))
-            rest = b""
-        else:
-            yield front
+        size = entry.size
+        parts.append(header(entry, prefix))
+        if size > _SMALL:
+            yield b"".join(parts)
             yield from body
+            parts, room = [padding(size)], _SMALL
+        else:
+            if size:
+                parts += body
+                parts.append(padding(size))
+            room -= size + _HEADER
+            if room <= 0:
+                yield b"".join(parts)
+                parts, room = [], _SMALL
         report.entries += 1
         if entry.uid > _HIGHEST_ID or entry.gid > _HIGHEST_ID:
             report.high_ids.append(entry.path)
         if entry.xattrs and any(name == _CAPABILITY for name, _ in entry.xattrs):
             report.capabilities.append(entry.path)
-    yield rest
+    yield b"".join(parts)
 
 
 def _rootfs(visible: Visible, report: Report) -> Iterator[Piece]:

@@ -11,9 +11,7 @@ digests of layer and content decide in the end. A stream that stops inside a mem
 
 from __future__ import annotations
 
-import bz2
 import logging
-import lzma
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from isal import isal_zlib
@@ -172,8 +170,10 @@ def _sliced(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
             yield chunk[at : at + size]
 
 
-def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name: str) -> Iterator[bytes]:
-    """Decompress with one of the standard library's decompressors, stream after stream."""
+def _standard(
+    chunks: Iterable[bytes], what: str, make: Callable[[], Any], name: str, corrupt: type[Exception] = OSError
+) -> Iterator[bytes]:
+    """Decompress with one of the standard library's decompressors, stream after stream; `corrupt` is what it raises."""
     stream = make()
     begun = False
     for chunk in chunks:
@@ -182,7 +182,7 @@ def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name:
             begun = True
             try:
                 piece = stream.decompress(data, PIECE)
-            except (OSError, lzma.LZMAError) as error:
+            except corrupt as error:
                 raise InputError(f"{what}: the {name} stream is corrupt ({error})", hint=_hint(error)) from None
             if piece:
                 yield piece
@@ -194,10 +194,14 @@ def _standard(chunks: Iterable[bytes], what: str, make: Callable[[], Any], name:
 
 
 def _unxz(chunks: Iterable[bytes], what: str, window: int) -> Iterator[bytes]:
-    return _standard(chunks, what, lambda: lzma.LZMADecompressor(memlimit=window), "xz")
+    import lzma  # noqa: PLC0415  # layers with xz are rare
+
+    return _standard(chunks, what, lambda: lzma.LZMADecompressor(memlimit=window), "xz", lzma.LZMAError)
 
 
 def _unbzip2(chunks: Iterable[bytes], what: str, _window: int) -> Iterator[bytes]:
+    import bz2  # noqa: PLC0415  # and these no less
+
     return _standard(chunks, what, bz2.BZ2Decompressor, "bzip2")
 
 

@@ -28,6 +28,8 @@ class Kind(enum.Enum):
     DIRECTORY = "directory"
     FIFO = "fifo"
 
+    __hash__ = object.__hash__  # an enumeration's own is a call in Python, and this is a key for each header written
+
 
 class Entry(NamedTuple):
     """Name, type and attributes. A tuple, because an image has a hundred thousand of them.

@@ -30,11 +30,11 @@ def excluder(patterns: Iterable[str]) -> Callable[[bytes], bool] | None:
     globs = [_parts(pattern) for pattern in patterns]
     if not globs:
         return None
-    heads = {_literal(pattern) for pattern in patterns}
+    # Most patterns begin with a plain name, and most paths with another one.
+    heads = tuple(_literal(pattern) for pattern in patterns)
 
     def excluded(path: bytes) -> bool:
-        # Most patterns begin with a plain name, and most paths with another one.
-        if not path or (None not in heads and path.partition(b"/")[0] not in heads):
+        if not path or not path.startswith(heads):
             return False
         names = path.decode("utf-8", "surrogateescape").split("/")
         return any(_matches(glob, names) for glob in globs)
@@ -42,10 +42,10 @@ def excluder(patterns: Iterable[str]) -> Callable[[bytes], bool] | None:
     return excluded
 
 
-def _literal(pattern: str) -> bytes | None:
-    """Return the first component of a pattern if it is a plain name."""
+def _literal(pattern: str) -> bytes:
+    """Return the first component of a pattern if it is a plain name, else what every path begins with: nothing."""
     head = next(name for name in pattern.split("/") if name not in ("", "."))
-    return None if set(head) & set("*?[") else head.encode("utf-8", "surrogateescape")
+    return b"" if set(head) & set("*?[") else head.encode("utf-8", "surrogateescape")
 
 
 def _parts(pattern: str) -> list[_Part]:

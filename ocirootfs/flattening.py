@@ -164,7 +164,8 @@ class _Stack:
             if taken is None:
                 continue
             path, place, node = taken
-            visible = _uncovered(place, path) and ordinal not in dead and not (excluded and excluded(path))
+            is_covered = place.cover is not None and not _uncovered(place, path)
+            visible = not is_covered and ordinal not in dead and not (excluded and excluded(path))
             node.shown = visible
             if isinstance(node, Link):
                 if visible:

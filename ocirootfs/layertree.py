@@ -31,6 +31,8 @@ OPAQUE = b".wh..wh..opq"
 AUFS = b".wh..wh."
 """What AUFS keeps at the root of its branches begins with this; it is no part of the image (moby/moby#15996)."""
 
+_NO_NAMES = frozenset([b"", b".", b".."])
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY  # to look up an enumeration's member takes as long as half a call
 _HOPS = 40  # the kernel's limit on symlinks in one path (path_resolution(7))
 
 
@@ -181,22 +183,39 @@ class LayerTree:
         Otherwise the canonical path of the entry, its place, and its node, new and not shown yet. Raises LayerError
         for what no container host accepts.
         """
-        path = canonical(entry.path)
-        head, _, name = path.rpartition(b"/")
-        if not name:
-            if entry.kind is not Kind.DIRECTORY and entry.path:
-                raise LayerError("the root of an image is a directory", path=entry.path)
-            return None  # the root's attributes are nobody's to set; hosts ignore `./`, and so an empty name
-        place = self._places.get(head) or self._place(head)
+        path = entry.path
+        head, slash, name = path.rpartition(b"/")
+        place = self._places.get(head)
+        # Nearly all: the parent's path is that of a place, and so canonical, and the name is one.
+        if place is None or name in _NO_NAMES or (slash and not head) or b"\0" in name:
+            path = canonical(path)
+            head, _, name = path.rpartition(b"/")
+            if not name:
+                _check_root(entry)
+                return None  # its attributes are nobody's to set; hosts ignore `./`, and so an empty name
+            place = self._places.get(head) or self._place(head)
         if name[:4] == WHITEOUT:
             self._mark(place, name)
             return None
         if place.moved:
             path = place.prefix + name
         kind = entry.kind
-        if kind is Kind.DIRECTORY:
+        if kind is _FILE:
+            children = place.directory.children
+            if name in children:
+                self._remove(place, name)
+            children[name] = node = Inode(ordinal)
+            return path, place, node
+        if kind is _DIRECTORY:
             self._put_directory(place, name, entry)
             return None
+        return self._take_special(ordinal, entry, path, place, name)
+
+    def _take_special(
+        self, ordinal: int, entry: Entry, path: bytes, place: Place, name: bytes
+    ) -> tuple[bytes, Place, Leaf] | None:
+        """Put in what is neither a file nor a directory."""
+        kind = entry.kind
         if kind is Kind.CHAR and entry.device == (0, 0):  # overlayfs's own form of a whiteout
             self._remove(place, name)
             self.whiteouts.append(path)
@@ -359,6 +378,12 @@ class LayerTree:
                 return None
             node = child
         return node if not isinstance(node, Covered) else None
+
+
+def _check_root(entry: Entry) -> None:
+    """Refuse a root that is no directory."""
+    if entry.kind is not _DIRECTORY and entry.path:
+        raise LayerError("the root of an image is a directory", path=entry.path)
 
 
 def symlink_target(node: Node | None) -> bytes | None:

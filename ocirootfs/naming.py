@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -99,6 +98,8 @@ def _plain(text: str) -> str:
 
 def _moment(created: str, form: str) -> str:
     """Write when the image was made, in UTC, by strftime's fields (by default those of ISO 8601, without colons)."""
+    from datetime import UTC, datetime  # noqa: PLC0415  # few names have a date
+
     try:
         moment = datetime.fromisoformat(created)
         if moment.tzinfo is not None:

@@ -7,7 +7,6 @@ addresses must exist. Strictness is a safety rule here: what is parsed goes into
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, replace
 
@@ -125,11 +124,13 @@ def _host(text: str, registry: str) -> str:
         raise _invalid(text, f"invalid registry host '{printable(registry, 60)}'")
     if match["port"] is not None and not 0 < int(match["port"]) < 65536:
         raise _invalid(text, f"there is no port {match['port']}")
-    try:
-        if match["ipv6"] is not None:
+    if match["ipv6"] is not None:
+        import ipaddress  # noqa: PLC0415  # few registries are called by an address
+
+        try:
             ipaddress.IPv6Address(match["ipv6"])
-    except ValueError:
-        raise _invalid(text, f"invalid IPv6 address '{printable(match['host'], 60)}'") from None
+        except ValueError:
+            raise _invalid(text, f"invalid IPv6 address '{printable(match['host'], 60)}'") from None
     # Of `MyHost/app` the capital alone says that there is a host: the full form must say so, too.
     return registry.lower() if re.search(r"[.:]", registry) or registry == "localhost" else registry
 

@@ -398,8 +398,16 @@ MUTANTS = [
     Mutant("any device 0 is a whiteout", "layertree", "entry.device == (0, 0)", "0 in entry.device"),
     Mutant("a whiteout of nothing is accepted", "layertree", 'elif hidden in (b"", b".", b".."):', "elif False:"),
     Mutant("a whiteout of .. is accepted", "layertree", '(b"", b".", b"..")', '(b"", b".")'),
-    Mutant("the root may be a file", "layertree", "if entry.kind is not Kind.DIRECTORY and entry.path:", "if False:"),
-    Mutant("an empty name is refused", "layertree", "is not Kind.DIRECTORY and entry.path:", "is not Kind.DIRECTORY:"),
+    Mutant("the root may be a file", "layertree", "if entry.kind is not _DIRECTORY and entry.path:", "if False:"),
+    Mutant("an empty name is refused", "layertree", "is not _DIRECTORY and entry.path:", "is not _DIRECTORY:"),
+    Mutant("names begin with a slash", "layertree", " or (slash and not head)", ""),
+    Mutant("names end with a dot", "layertree", 'frozenset([b"", b".", b".."])', 'frozenset([b""])'),
+    Mutant(
+        "a file given twice leaves no trace",
+        "layertree",
+        "                self._remove(place, name)\n            children",
+        "                pass\n            children",
+    ),
     Mutant("a moved entry keeps its name", "layertree", "if place.moved:", "if False:"),
     Mutant(
         "the first directory entry counts",
@@ -515,7 +523,9 @@ MUTANTS = [
     Mutant("kept contents are never dropped", "flattening", "        self._spool.clear()\n", ""),
     Mutant("a layer covers nothing", "flattening", "        _merge(self._above, tree.root, note)\n", ""),
     Mutant("what does not survive is shown", "flattening", " and ordinal not in dead", ""),
-    Mutant("covered entries are shown", "flattening", "visible = _uncovered(place, path) and", "visible ="),
+    Mutant(
+        "covered entries are shown", "flattening", "place.cover is not None and not _uncovered(place, path)", "False"
+    ),
     Mutant("excluded entries are shown", "flattening", " and not (excluded and excluded(path))", ""),
     Mutant(
         "hidden contents are lost",

@@ -57,7 +57,7 @@ SOLE = {
     "yaml": {"strictyaml"},
     "zstandard": {"compression"},
     "isal": {"compression", "gzip"},
-    "zlib_ng": {"gzip"},
+    "zlib_ng": {"gzip", "tar.header"},
     "subprocess": {"registry.credhelper"},
 }
 

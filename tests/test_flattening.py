@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import InputError, LayerError
 from ocirootfs.flattening import Superseded, flatten
+from ocirootfs.layertree import LayerTree
 from ocirootfs.limits import USUAL
 from ocirootfs.spool import Spool
 from tests import model
@@ -240,3 +242,12 @@ def test_the_model_has_the_exception(name: str) -> None:
     assert "symbolic link" in VECTORS[name]["match"]
     with pytest.raises(LayerError, match="behind a symbolic link of a lower layer"):
         model.flattened(VECTORS[name]["layers"])
+
+
+@pytest.mark.parametrize("name", [b"d/a\0b", b"a\0b", b"d\0/a"])
+def test_a_name_with_a_nul_is_refused_wherever_it_comes_from(name: bytes) -> None:
+    """No archive that is read here holds one; what else makes entries may."""
+    tree = LayerTree(lambda *_: None, lambda _: None, lambda *_: None)
+    tree.take(0, Entry(b"d/first", Kind.FILE, 0o644, 0, 0, 0))
+    with pytest.raises(LayerError, match="NUL"):
+        tree.take(1, Entry(name, Kind.FILE, 0o644, 0, 0, 0))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ocirootfs.entry import Entry, Kind
@@ -973,3 +973,56 @@ def test_no_input_takes_long() -> None:
     survives((extension(b"x", record(b"a", b"b") * 100_000) + block()) * 2)
     survives((block(b"l" * 100, b"2", link=b"t" * 100)) * 4000)
     assert time.perf_counter() - started < 10
+
+
+ODD = st.sampled_from(
+    [b"", b"\0" * 8, b"+0000017", b" 0000017", b"0000017 ", b"00_00017", b"0000008\0", b"\x80\0\0\0\0\0\0\x07"]
+)
+FIELD = st.integers(0, 2**33).map(lambda value: octal(value, 12))
+
+
+@given(
+    name=st.binary(max_size=100) | st.sampled_from([b"a/b", b"a/b/", b"./a", b"f\0junk"]),
+    type_=st.sampled_from([b"0", b"0", b"5", b"5", b"\0", b"1", b"2", b"7", b"x", b"9"]),
+    mode=st.integers(0, 0o177777).map(lambda value: octal(value, 8)) | ODD,
+    uid=st.integers(0, 2**21 - 1).map(lambda value: octal(value, 8)) | ODD | st.just(b"\xff" * 8),
+    gid=st.just(octal(0, 8)) | ODD | st.just(b"\x80\0\0\0\xff\xff\xff\xff"),
+    size=FIELD | ODD.map(lambda odd: odd.rjust(12, b"0")) | ODD,
+    mtime=FIELD | ODD.map(lambda odd: odd.rjust(12, b"0")) | ODD,
+    magic=st.sampled_from([b"ustar  \0", b"ustar\x0000", b"", b"GNUtar  "]),
+    link=st.just(b"") | st.binary(max_size=100),
+    tail=st.just(b"") | st.binary(max_size=167),
+    flipped=st.none() | st.tuples(st.integers(0, 511), st.integers(1, 255)),
+)
+@example(
+    name=b"f", type_=b"0", mode=octal(0o644, 8), uid=b"\x80" + b"\xff" * 7, gid=octal(0, 8),
+    size=octal(0, 12), mtime=octal(0, 12), magic=b"ustar  \0", link=b"", tail=b"", flipped=None,
+)  # fmt: skip
+@example(
+    name=b"f", type_=b"0", mode=octal(0o644, 8), uid=octal(0, 8), gid=octal(0, 8),
+    size=b"+0000000005\0", mtime=octal(0, 12), magic=b"ustar  \0", link=b"", tail=b"", flipped=None,
+)  # fmt: skip
+@example(
+    name=b"f", type_=b"0", mode=octal(0o644, 8), uid=octal(0, 8), gid=octal(0, 8),
+    size=octal(0, 12), mtime=octal(0, 12), magic=b"ustar\x0000", link=b"", tail=b"prefix", flipped=None,
+)  # fmt: skip
+@example(
+    name=b"f", type_=b"0", mode=octal(0o644, 8), uid=octal(0, 8), gid=octal(0, 8),
+    size=octal(0, 12), mtime=octal(0, 12), magic=b"ustar  \0", link=b"", tail=b"", flipped=(0, 1),
+)  # fmt: skip
+def test_the_short_way_is_the_long_way(flipped: tuple[int, int] | None, **fields: Any) -> None:
+    made = bytearray(block(**fields))
+    if flipped:
+        made[flipped[0]] ^= flipped[1]
+    odd = bytes(made)
+    short = reader._plain(odd)
+    if short is not None:
+        assert header.checksum_holds(odd)
+        assert short == reader._entry(odd, reader._NONE)
+
+
+@pytest.mark.parametrize("type_", [b"0", b"5"])
+@pytest.mark.parametrize("magic", [b"ustar  \0", b"ustar\x0000"])
+def test_what_most_entries_are_goes_the_short_way(type_: bytes, magic: bytes) -> None:
+    fields = {"size": octal(1234, 12), "mtime": octal(1_700_000_000, 12), "uid": octal(1000, 8)}
+    assert reader._plain(block(b"usr/share/doc", type_, magic=magic, **fields)) is not None

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.cli import options
 from ocirootfs.errors import UsageError, printable
-from ocirootfs.s3.url import S3Options
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from ocirootfs.s3.url import S3Options
 
 # Amazon S3 User Guide, "Canned ACL".
 _ACLS = (
@@ -99,6 +100,8 @@ def _add_pairs(group: argparse._ArgumentGroup, name: str, what: str) -> None:
 
 def reading_options(chosen: argparse.Namespace) -> S3Options:
     """Return how to reach the bucket that the options describe."""
+    from ocirootfs.s3.url import S3Options  # noqa: PLC0415  # whoever writes a file needs none
+
     return S3Options(
         endpoint_url=chosen.endpoint_url,
         region=chosen.region,

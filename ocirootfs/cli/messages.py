@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import traceback
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from ocirootfs.errors import printable
@@ -78,6 +77,8 @@ class _Objects(logging.Formatter):
     """Log records as JSON: `time`, `level`, `event` and `message`, and what belongs to the event."""
 
     def format(self, record: logging.LogRecord) -> str:
+        from datetime import UTC, datetime  # noqa: PLC0415  # text has no time
+
         given = vars(record)
         facts = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

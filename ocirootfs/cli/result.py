@@ -12,7 +12,6 @@ from ocirootfs import versions
 from ocirootfs.api import require_path
 from ocirootfs.destination import FileDestination
 from ocirootfs.errors import printable
-from ocirootfs.s3.url import S3Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ocirootfs.bundle import Report
     from ocirootfs.image import Image
     from ocirootfs.packing import Packed
-    from ocirootfs.s3.url import S3Options
+    from ocirootfs.s3.url import S3Options, S3Url
 
 
 @contextmanager
@@ -104,17 +103,17 @@ def concourse_line(location: str, known: Sequence[str]) -> tuple[str, str | None
     """Say which version Concourse will see of an object, and what is wrong with that, if anything is."""
     found = _pattern(location, known)
     if found is None:
-        return f"Concourse sees no version in this name: use 'versioned_file: {S3Url.parse(location).key}'", None
+        return f"Concourse sees no version in this name: use 'versioned_file: {url(location).key}'", None
     return f"Concourse sees version {found.version} with 'regexp: {found.regexp}'", versions.fault(found.version)
 
 
 def image_resource(location: str, options: S3Options, known: Sequence[str]) -> str:
     """Return the YAML that makes a Concourse task run in the archive."""
-    url = S3Url.parse(location)
+    place = url(location)
     found = _pattern(location, known)
     source = {
-        "bucket": url.bucket,
-        "regexp" if found else "versioned_file": found.regexp if found else url.key,
+        "bucket": place.bucket,
+        "regexp" if found else "versioned_file": found.regexp if found else place.key,
         "endpoint": endpoint(options, os.environ),
         "region_name": options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         "access_key_id": "((s3.key))",
@@ -138,4 +137,11 @@ def _scalar(text: str) -> str:
 
 
 def _pattern(location: str, known: Sequence[str]) -> versions.Pattern | None:
-    return versions.pattern(S3Url.parse(location).key, known) if location.startswith("s3://") else None
+    return versions.pattern(url(location).key, known) if location.startswith("s3://") else None
+
+
+def url(location: str) -> S3Url:
+    """Return the parts of an object's URL; UsageError if it is none."""
+    from ocirootfs.s3.url import S3Url  # noqa: PLC0415  # whoever writes a file needs none
+
+    return S3Url.parse(location)

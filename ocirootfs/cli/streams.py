@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import signal
 import sys
 
 
@@ -58,6 +57,8 @@ def printed(text: str) -> int:
         sys.stdout.write(text)
         flush()
     except BrokenPipeError:  # whoever read our output has left, which is no news to anybody
+        import signal  # noqa: PLC0415  # --help and --version do without
+
         discard()
         return 128 + signal.SIGPIPE
     except OSError as error:

@@ -6,8 +6,9 @@ Sources: POSIX.1-2017 pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 from __future__ import annotations
 
 import struct
-import zlib
 from functools import lru_cache
+
+from zlib_ng import zlib_ng
 
 from ocirootfs.errors import LayerError
 
@@ -19,8 +20,12 @@ LAYOUT = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 GNU_MAGIC = b"ustar  \0"
 USTAR_MAGIC = b"ustar\x0000"
 
-_ADLER = 65521
+CHECKSUM_ENDS = (b"\0 ", b" \0", b"\0\0")
+"""What writers put after the six digits of a checksum."""
 BLANK_SUM = 8 * 0x20  # the checksum field counts as eight spaces
+
+adler32 = zlib_ng.adler32
+"""Adds up bytes, in its low half: one plus their sum, modulo 65521. Of at most 256 bytes the sum cannot reach that."""
 
 
 def padding(size: int) -> int:
@@ -31,11 +36,10 @@ def padding(size: int) -> int:
 def byte_sum(block: bytes) -> int:
     """Add up the bytes of a header block.
 
-    Adler-32's low half is one plus that sum modulo 65521, three times faster than summing in Python. A block of
-    at most 256 non-zero bytes, as all but odd ones are, cannot reach the modulus.
+    All but odd ones have at most 256 non-zero bytes, and `adler32` is several times faster than Python's sum.
     """
     if BLOCK - block.count(0) <= 256:
-        return (zlib.adler32(block) & 0xFFFF) - 1
+        return (adler32(block) & 0xFFFF) - 1
     return sum(block)
 
 
@@ -43,7 +47,7 @@ def checksum_holds(block: bytes) -> bool:
     """Tell whether the checksum field is right; the signed sum of ancient writers counts too (POSIX pax, rationale)."""
     stored = block[148:156]
     rest = byte_sum(block) - sum(stored) + BLANK_SUM
-    if stored[:6] == b"%06o" % rest and stored[6:] in (b"\0 ", b" \0", b"\0\0"):
+    if stored[:6] == b"%06o" % rest and stored[6:] in CHECKSUM_ENDS:
         return True
     try:
         wanted = number(stored)

@@ -7,6 +7,10 @@ arrives; then the entry goes out with its content, and whatever of that the call
 blocks the rest of the stream is drained, because it counts for the digest of the blob, which is what proves a layer
 whole: its end blocks prove nothing (many writers leave them out).
 
+Most entries are plain files and directories, whose headers differ in name, size, time and checksum, and in nothing
+else. `_plain` reads those: what follows the checksum is looked up as a whole among the few forms that an archive has of
+it. Whatever is not quite ordinary it leaves to the long way, which serves all kinds and says what is wrong.
+
 Nothing is guessed. `tarfile` ends silently at a bad checksum or a cut header and takes any file for a tar at all
 (python/cpython#120740); other tools go on at the next header that looks right. What they disagree about is refused.
 """
@@ -30,7 +34,10 @@ _MAX_DEVICE = (2**12 - 1, 2**20 - 1)  # the kernel's dev_t: 12 bits major, 20 bi
 _MAX_SIZE = 2**63
 _NO_DEVICE = (0, 0)
 _NANO = 10**9
+_COPIED = 1 << 13  # bytes of a file up to which a copy takes less time than a memoryview
 
+_FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY  # to look up an enumeration's member takes as long as half a call
+_DIRECTORY_TYPE = ord("5")
 _EXTENSION_TYPES = frozenset([b"x", b"g", b"L", b"K"])
 _KINDS = {
     b"0": Kind.FILE,
@@ -103,7 +110,7 @@ class _Window:
         end = at + size
         if end <= len(self._chunk):
             self._at = min(end + header.padding(self._before + end), len(self._chunk))
-            return (memoryview(self._chunk)[at:end],)
+            return (self._chunk[at:end] if size <= _COPIED else memoryview(self._chunk)[at:end],)
         self.left = size
         return self.pieces()
 
@@ -162,10 +169,15 @@ def read(
     while True:
         start = window.offset
         try:
-            block = _header(window)
-            if len(block) < header.BLOCK or block == header.ZERO_BLOCK:
-                break
-            member = _member(window, block, limits)
+            block = window.block()
+            member: tuple[Entry, Body] | None
+            if plain := _plain(block):
+                member = plain, window.content(plain.size) if plain.size else ()
+            else:
+                block = _header(window, block)
+                if len(block) < header.BLOCK or block == header.ZERO_BLOCK:
+                    break
+                member = _member(window, block, limits)
         except LayerError as error:
             raise LayerError(error.message, offset=start, path=error.path, hint=error.hint) from None
         left -= 1
@@ -190,7 +202,7 @@ def index(
     """
     window = _Window(chunks, seek)
     left = limits.entries
-    while len(block := _header(window)) == header.BLOCK and block != header.ZERO_BLOCK:
+    while len(block := _header(window, window.block())) == header.BLOCK and block != header.ZERO_BLOCK:
         member = _member(window, block, limits)
         left -= 1
         if left < 0:
@@ -209,9 +221,45 @@ def _too_many(most: int, limits: Limits, offset: int | None = None) -> LayerErro
     return LayerError(text, offset=offset, hint=raising("entries"))
 
 
-def _header(window: _Window) -> bytes:
-    """Take the next header block: nothing at the end of the stream, a zero block at the end marker."""
-    block = window.block()
+def _plain(block: bytes) -> Entry | None:
+    """Read the header of a file or directory without extensions and prefix, as nearly all are; None for all others."""
+    if len(block) < header.BLOCK or block[156] not in b"05":
+        return None
+    total = _back(block[156:])
+    # Of at most 148 bytes Adler-32's low half is one plus their sum: `header.adler32`.
+    if total is None or (header.adler32(block[:148]) & 0xFFFF) - 1 + total != _checksum(block[148:156]):
+        return None
+    size, seconds = block[124:135], block[136:147]
+    if block[135] or block[147] or not (size.isdigit() and seconds.isdigit()):
+        return None
+    try:
+        mode, uid, gid = _owner(block[100:124])
+        length, mtime = int(size, 8), int(seconds, 8) * _NANO
+    except (LayerError, ValueError):  # ValueError: an 8 or a 9
+        return None
+    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+        return None
+    path = block[:100].partition(b"\0")[0]
+    if block[156] == _DIRECTORY_TYPE:
+        return Entry(path, _DIRECTORY, mode, uid, gid, mtime)
+    return Entry(path, _FILE, mode, uid, gid, mtime, length)
+
+
+@lru_cache(maxsize=64)
+def _back(back: bytes) -> int | None:
+    """Add up what follows the checksum, and eight spaces in its place; None if there is a prefix."""
+    return None if back[345 - 156] else sum(back) + header.BLANK_SUM
+
+
+@lru_cache(maxsize=8192)
+def _checksum(field: bytes) -> int:
+    """Read a checksum as nearly all write it; -1 for any other."""
+    digits = field[:6]
+    return int(digits, 8) if not digits.strip(b"01234567") and field[6:] in header.CHECKSUM_ENDS else -1
+
+
+def _header(window: _Window, block: bytes) -> bytes:
+    """Check the block that was taken: nothing at the end of the stream, a zero block at the end marker."""
     if len(block) == header.BLOCK and header.checksum_holds(block):
         return block
     if not block:
@@ -235,7 +283,7 @@ def _member(window: _Window, block: bytes, limits: Limits) -> tuple[Entry, Body]
     if kind_field in _EXTENSION_TYPES:
         extension = _Extension(limits)
         while extension.add(window, block):
-            block = _header(window)
+            block = _header(window, window.block())
             if len(block) < header.BLOCK or block == header.ZERO_BLOCK:
                 raise TruncatedError(f"the tar stream ends at byte {window.offset}, after an extension header")
         kind_field = block[156:157]
@@ -284,7 +332,7 @@ class _Extension:
         # A global header would rename every entry after it; container hosts ignore its records.
         if (self.name is not None and b"path" in self.pax) or (self.link is not None and b"linkpath" in self.pax):
             raise LayerError("two extension headers name one entry")  # tools take the one or the other
-        if max(map(len, self._names())) > self._limits.path:
+        if size > self._limits.path and max(map(len, self._names())) > self._limits.path:
             raise LayerError(f"a name of more than {self._limits.path} bytes", hint=raising("path"))
         return True
 
@@ -368,9 +416,10 @@ def _is_prefix(magic: bytes, prefix: bytes) -> bool:
 def _overridden(entry: Entry, records: dict[bytes, bytes]) -> Entry:
     """Apply the records of a PAX header; an empty value restores the plain header's (POSIX pax)."""
     changes: dict[str, object] = {}
-    for key, field, parse in _OVERRIDES:
-        if records.get(key):
-            changes[field] = parse(records[key])
+    for key, value in records.items():
+        if value and key in _OVERRIDES:
+            field, parse = _OVERRIDES[key]
+            changes[field] = parse(value)
     if records.get(b"GNU.sparse.name"):
         changes["path"] = records[b"GNU.sparse.name"]
     if entry.kind is not Kind.FILE:
@@ -382,14 +431,14 @@ def _overridden(entry: Entry, records: dict[bytes, bytes]) -> Entry:
     return entry._replace(xattrs=xattrs, **changes)  # type: ignore[arg-type]  # each parser fits its field
 
 
-_OVERRIDES = (
-    (b"path", "path", bytes),
-    (b"linkpath", "link", bytes),
-    (b"size", "size", pax.integer),
-    (b"uid", "uid", pax.integer),
-    (b"gid", "gid", pax.integer),
-    (b"mtime", "mtime", pax.nanoseconds),
-)
+_OVERRIDES: dict[bytes, tuple[str, Callable[[bytes], object]]] = {
+    b"path": ("path", bytes),
+    b"linkpath": ("link", bytes),
+    b"size": ("size", pax.integer),
+    b"uid": ("uid", pax.integer),
+    b"gid": ("gid", pax.integer),
+    b"mtime": ("mtime", pax.nanoseconds),
+}
 
 
 def _check(entry: Entry) -> None:

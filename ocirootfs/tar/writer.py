@@ -10,7 +10,6 @@ Content is not written here: it passes through as slices of the buffer that it w
 
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 
 from ocirootfs.entry import Entry, Kind
@@ -80,8 +79,8 @@ def _block(entry: Entry, name: bytes, link: bytes) -> bytes:
         numbers = header.field(size, 12) + header.field(seconds, 12)
     front = name[:100].ljust(100, b"\0") + _owner(mode, uid, gid) + numbers
     back, total = _back(kind, link[:100], device)
-    # At most 148 bytes, so Adler-32's low half is one plus their sum: the modulus is out of reach (`header.byte_sum`).
-    total += (zlib.adler32(front) & 0xFFFF) - 1
+    # Of at most 148 bytes Adler-32's low half is one plus their sum: `header.adler32`.
+    total += (header.adler32(front) & 0xFFFF) - 1
     return front + b"%06o\0 " % total + back
 
 

@@ -156,9 +156,10 @@ def pack(  # noqa: PLR0913  # options, by keyword
     resource type's files is not compressed.
 
     `level` runs from 1 (fastest; 1 and 2 give other bytes on other CPUs) to 9 (smallest). `threads` compress, by
-    default as many as cores; they change no byte. `max_expanded` counts bytes, of what the layers decompress to and of
-    the archive. `progress` hears of each chunk of a layer, and how many stored bytes it has. What the archive cannot
-    hold is in `Packed.report`. Raises the errors of `fetch`; LayerError for a layer that no container host would take.
+    default as many as cores, or half of that for levels 1 and 2; they change no byte. `max_expanded` counts bytes, of
+    what the layers decompress to and of the archive. `progress` hears of each chunk of a layer, and how many stored
+    bytes it has. What the archive cannot hold is in `Packed.report`. Raises the errors of `fetch`; LayerError for a
+    layer that no container host would take.
 
     >>> with ocirootfs.open("oci:tests/fixtures/zones") as image:
     ...     packed = ocirootfs.pack(image, "zones.tgz", layout=ocirootfs.Layout(exclude=("usr/share",)))

@@ -52,6 +52,15 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST_BLOCK = b"\x03\0"  # final, fixed codes, empty
 
 
+def threads_for(level: int, cores: int) -> int:
+    """Return how many threads keep up with what feeds them, on so many cores.
+
+    ISA-L deflates faster than layers are inflated, hashed and read: a second thread on two cores waited, and held
+    memory. Of zlib-ng's levels each core takes what it gets.
+    """
+    return (cores + 1) // 2 if level in _ISAL else cores
+
+
 class GzipWriter:
     """Compresses what is written to it and hands the result to `write`, in order, in the caller's thread.
 

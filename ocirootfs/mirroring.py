@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from ocirootfs import naming, packing
 from ocirootfs.api import stamped
 from ocirootfs.bundle import Report
-from ocirootfs.cores import cores
 from ocirootfs.errors import LocalError, OcirootfsError, UsageError
 from ocirootfs.expansion import EXPANDED
 from ocirootfs.gzip import DEFAULT_LEVEL
@@ -143,7 +142,7 @@ def mirror(  # noqa: PLR0913  # options, by keyword
     options = s3_options or S3Options()
     folders = _folders(wanted) if prune else []
     client = s3_client or make_client(replace(options, jobs=min(64, options.jobs * jobs)))
-    making = _Making(level, threads or cores(), tmpdir, max_expanded, is_dry=dry_run)
+    making = _Making(level, threads, tmpdir, max_expanded, is_dry=dry_run)
     run = _Run(wanted, registry, options, client, making, watcher or Watcher())
     try:
         ready = run.resolve(max(jobs, _RESOLVERS))
@@ -172,7 +171,7 @@ class _Making:
     """How archives are made."""
 
     level: int
-    threads: int
+    threads: int | None
     tmpdir: str | None
     max_expanded: int
     is_dry: bool

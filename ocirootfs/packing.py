@@ -13,7 +13,7 @@ from ocirootfs.digest import Digest
 from ocirootfs.errors import UsageError
 from ocirootfs.expansion import EXPANDED, bounded, bounded_archive
 from ocirootfs.flattening import ALWAYS, Superseded
-from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter
+from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter, threads_for
 from ocirootfs.image import watched
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
@@ -70,7 +70,8 @@ def pack(  # noqa: PLR0913  # options, by keyword
 ) -> Packed:
     """Flatten `image` into an archive and publish it at `destination`.
 
-    The bytes depend on the image, the layout and the compression alone, not on `threads` (by default as many as cores).
+    The bytes depend on the image, the layout and the compression alone, not on `threads` (by default as many as cores;
+    see `gzip.threads_for`).
     `tmpdir` is where temporary files are made when memory does not do; `progress` hears of each chunk of a layer as it
     is read. An image that expands to more than `max_expanded` bytes is an InputError (see `expansion`). Published is
     only after every layer has proved to be what its digests say and the source has proved complete; on any exception,
@@ -92,9 +93,10 @@ def pack(  # noqa: PLR0913  # options, by keyword
             source = bounded(source, max_expanded)
             if progress is not None:
                 source = watched(source, progress)
-            encode = _encoder(compress, level, threads or cores(), max_expanded)
+            threads = threads or threads_for(level, cores())
+            encode = _encoder(compress, level, threads, max_expanded)
             if layout.kind == "resource-type":
-                inner = _encoder("gzip", level, threads or cores(), max_expanded)
+                inner = _encoder("gzip", level, threads, max_expanded)
                 outer = _encoder("none", level, 1, max_expanded)
                 encode = _wrapped(layout.resource.document(image), inner, outer, tmpdir)
             report = _write(source, destination, layout, hidden, encode)

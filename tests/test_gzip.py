@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zlib_ng import zlib_ng
 
-from ocirootfs.gzip import BLOCK, DEFAULT_LEVEL, LEVELS, GzipWriter
+from ocirootfs.gzip import BLOCK, DEFAULT_LEVEL, LEVELS, GzipWriter, threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -208,3 +208,9 @@ def test_a_reader_that_raises_ends_the_threads() -> None:
     with pytest.raises(FullError):
         compressed(source(), threads=3)
     assert no_threads_left()
+
+
+@pytest.mark.parametrize(("level", "found"), [(1, 3), (2, 3), (3, 5), (4, 5), (9, 5)])
+def test_the_fastest_levels_take_half_of_the_cores(level: int, found: int) -> None:
+    assert threads_for(level, 5) == found
+    assert threads_for(level, 1) == 1

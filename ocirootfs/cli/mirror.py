@@ -109,7 +109,10 @@ def _add_packing(words: argparse.ArgumentParser) -> None:
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
     group.add_argument(
-        "--threads", type=options.whole, metavar="N", help="that compress an image; default: as many as cores"
+        "--threads",
+        type=options.whole,
+        metavar="N",
+        help="that compress an image; default: cores (half for levels 1, 2)",
     )
     options.add_max_expanded(group)
     options.add_limits(words, group)

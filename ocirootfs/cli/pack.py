@@ -98,7 +98,9 @@ def add_to(words: argparse.ArgumentParser) -> None:
         help="of gzip, 1 (fastest) to 9 (smallest); 1 and 2 give other bytes on other CPUs (default: %(default)s)",
     )
     level.add_argument("--fast", dest="level", action="store_const", const=FAST_LEVEL, help="--level 1")
-    words.add_argument("--threads", type=options.whole, metavar="N", help="that compress; default: as many as cores")
+    words.add_argument(
+        "--threads", type=options.whole, metavar="N", help="that compress; default: cores (half for levels 1, 2)"
+    )
     options.add_max_expanded(words)
     words.add_argument("--image", metavar="NAME", help="which image of an archive that holds several")
     options.add_tmpdir(words)

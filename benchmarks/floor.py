@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isal import isal_zlib
+from isal import igzip_lib
 from zlib_ng import zlib_ng
 
 from ocirootfs.gzip import BLOCK
@@ -47,13 +47,12 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 
 def _inflated(path: Path, clock: _Clock, stage: str) -> Iterator[bytes]:
-    member: Any = isal_zlib.decompressobj(31)
+    member: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     for chunk in _chunks(path):
         data = chunk
-        while data:
+        while data or not (member.needs_input or member.eof):
             yield clock.timed(stage, member.decompress, data, _PIECE)
-            data = member.unconsumed_tail
-    yield clock.timed(stage, member.flush)
+            data = b""
 
 
 def measure(level: int, archive: Path, blobs: list[Path]) -> dict[str, float]:

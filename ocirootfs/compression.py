@@ -4,30 +4,25 @@ The media type of a layer lies often enough that every container host sniffs ins
 moby alike); so does this. Output comes in pieces of bounded size however well the input compresses: an honest layer
 of zeros reaches gzip's 1029:1, so a ratio tells nothing, but no single step may blow up.
 
-A stream may hold several gzip members or zstd frames in a row, as parallel compressors write them, and zstd's
-skippable frames. Zeros after a gzip member are padding; other bytes are ignored as `gunzip` ignores them, since the
-digests of layer and content decide in the end. A stream that stops inside a member or frame is a TruncatedError.
+A stream may hold several gzip members (`gunzip`) or zstd frames in a row, as parallel compressors write them, and
+zstd's skippable frames. What follows the last gzip member is ignored, since the digests of layer and content decide in
+the end. A stream that stops inside a member or frame is a TruncatedError.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from isal import isal_zlib
-
 from ocirootfs.errors import InputError, TruncatedError
+from ocirootfs.gunzip import MAGIC, gunzip
 from ocirootfs.limits import USUAL, raising
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-log = logging.getLogger("ocirootfs.compression")
-
 PIECE = 1 << 20
 """The most bytes that one piece of output holds, but for zstd (see there)."""
 
-_GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = (bytes([low, 0x2A, 0x4D, 0x18]) for low in range(0x50, 0x60))
 _XZ = b"\xfd7zXZ\0"
@@ -72,57 +67,7 @@ def _joined(head: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _gunzip(chunks: Iterable[bytes], what: str, _window: int) -> Iterator[bytes]:
-    member: Any = isal_zlib.decompressobj(31)
-    fresh = False  # after the end of a member, before the next one's first bytes
-    held = b""  # the first of those two bytes that tell a member
-    for chunk in chunks:
-        data, held = held + chunk, b""
-        while data:
-            if fresh:
-                data = data.lstrip(b"\0")
-                if data == _GZIP[:1]:
-                    held, data = data, b""
-                if not data:
-                    break
-                if not data.startswith(_GZIP):
-                    log.warning("%s: what follows the end of the gzip stream is ignored", what)
-                    yield from _ignored(chunks)
-                    return
-                member, fresh = isal_zlib.decompressobj(31), False
-            piece = _inflated(member, data, what)
-            if piece:
-                yield piece
-            fresh = member.eof
-            data = member.unused_data if fresh else member.unconsumed_tail
-    if held:
-        raise TruncatedError(f"{what}: the gzip stream is cut short")
-    if not fresh:
-        yield from _flushed(member, what)
-
-
-def _inflated(member: Any, data: bytes, what: str) -> bytes:
-    """Feed the decompressor; what it gives is bounded."""
-    try:
-        piece: bytes = member.decompress(data, PIECE)
-    except isal_zlib.error as error:  # type: ignore[misc]  # its stub has it as an instance
-        raise InputError(f"{what}: the gzip stream is corrupt ({error})") from None
-    return piece
-
-
-def _flushed(member: Any, what: str) -> Iterator[bytes]:
-    """Get out what the decompressor still holds at the end of its input; it must then be at the end of a member."""
-    while not member.eof:
-        piece = member.decompress(b"", PIECE)
-        if not piece:
-            raise TruncatedError(f"{what}: the gzip stream is cut short")
-        yield piece
-
-
-def _ignored(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Read on and yield nothing, so that whoever hashes the chunks sees them all."""
-    for _ in chunks:
-        pass
-    yield from ()
+    return gunzip(chunks, what, PIECE)
 
 
 def _unzstd(chunks: Iterable[bytes], what: str, window: int) -> Iterator[bytes]:
@@ -136,18 +81,20 @@ def _unzstd(chunks: Iterable[bytes], what: str, window: int) -> Iterator[bytes]:
     for part in _sliced(chunks, _ZSTD_INPUT):
         data = part
         while data:
-            head = (head + data[:_ZSTD_HEAD])[:_ZSTD_HEAD]
+            # The first byte alone: of a frame that comes at once libzstd checks other things than of one in pieces.
+            taken = data if head else data[:1]
+            head = (head + taken[:_ZSTD_HEAD])[:_ZSTD_HEAD]
             try:
-                piece = frame.decompress(data)
+                piece = frame.decompress(taken)
             except zstandard.ZstdError as error:
                 text = f"{what}: the zstd stream is corrupt or asks for too much memory ({error})"
                 raise InputError(text, hint=_hint(error)) from None
             waiting.append(piece)
             size += len(piece)
             made += len(piece)
-            data = b""
+            data = data[len(taken) :]
             if frame.eof:
-                if zstandard.frame_content_size(head) not in (-1, made):  # libzstd looks only if it gets all at once
+                if zstandard.frame_content_size(head) not in (-1, made):
                     raise InputError(f"{what}: the zstd stream is corrupt (a frame is not as long as it says)")
                 data, frame, head, made = frame.unused_data, context.decompressobj(), b"", 0
         if size >= PIECE // 4:
@@ -207,7 +154,7 @@ def _unbzip2(chunks: Iterable[bytes], what: str, _window: int) -> Iterator[bytes
 
 Codec: TypeAlias = "Callable[[Iterable[bytes], str, int], Iterator[bytes]]"
 _CODECS: tuple[tuple[bytes, Codec], ...] = (
-    (_GZIP, _gunzip),
+    (MAGIC, _gunzip),
     (_ZSTD, _unzstd),
     *((magic, _unzstd) for magic in _ZSTD_SKIPPABLE),
     (_XZ, _unxz),

@@ -16,7 +16,7 @@ RANKS = [
     ["errors", "limits", "strictjson", "strictyaml", "platform", "digest", "reference", "manifest", "entry", "oddity"],
     [
         "tar.header", "tar.pax", "tar.sparse", "tar.reader", "tar.writer", "tar",
-        "compression", "cores", "inorder", "gzip", "aside", "spool", "exclude", "edits",
+        "gunzip", "compression", "cores", "inorder", "gzip", "aside", "spool", "exclude", "edits",
         "metadatajson", "goregexp",
     ],
     [
@@ -56,7 +56,7 @@ SOLE = {
     "tqdm": {"cli.progress"},
     "yaml": {"strictyaml"},
     "zstandard": {"compression"},
-    "isal": {"compression", "gzip"},
+    "isal": {"gunzip", "gzip"},
     "zlib_ng": {"gzip", "tar.header"},
     "subprocess": {"registry.credhelper"},
 }

@@ -228,6 +228,20 @@ def test_the_window_of_zstd_is_bounded(exponent: int, mantissa: int, ok: bool) -
         plain(frame)
 
 
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_block_of_zstd_without_bytes(size: int) -> None:
+    """A compressed block of none: libzstd takes that for an end, or for corrupt if the frame comes at once."""
+    assert plain(b"\x28\xb5\x2f\xfd\x80\x0d\0\0\0\0\5\0\0" + zstd(b"more"), [size]) == b"more"
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_the_window_of_zstd_counts_however_a_frame_is_cut(size: int) -> None:
+    """An empty frame that asks for 176 MiB; libzstd needs none, and does not look, if it is given all of it at once."""
+    stream = b"\x28\xb5\x2f\xfd\x80\x8b\0\0\0\0\1\0\0"
+    with pytest.raises(InputError, match="asks for too much memory"):
+        plain(stream, [size])
+
+
 def test_the_dictionary_of_xz_is_bounded() -> None:
     """A block header that asks for 2 GiB, its checksum right (xz file format, 3.1 and 5.3.1)."""
     stream = bytearray(lzma.compress(TEXT))

@@ -25,6 +25,9 @@ SEEDS = [
     zstandard.compress(_TEXT) + b"\x50\x2a\x4d\x18\x04\0\0\0skip" + zstandard.compress(b"more"),
     zstandard.compress(bytes(1 << 22)),
     b"\x28\xb5\x2f\xfd\x60\x58\x71\x04\0\0\1\0\0",  # says 29,272 bytes, and has none
+    b"\x28\xb5\x2f\xfd\x80\x8b\0\0\0\0\1\0\0",  # asks for 176 MiB, and needs none
+    b"\x28\xb5\x2f\xfd\x80\x0d\0\0\0\0\5\0\0",  # a compressed block of no bytes
+    b"\x1f\x8b\x08\x1e" + bytes(6) + b"\3\0abcname\0words\0\x0e\xc1\3\0" + bytes(8),  # all fields
     lzma.compress(_TEXT),
     bz2.compress(_TEXT),
     _TEXT,

@@ -3,8 +3,9 @@
     python -m benchmarks.overlap [--image layers] [--rounds 5]
 
 The registry and the store are the tests' own, on 127.0.0.1 and in this process, so they take their part of the cores.
-For the second table they limit each connection, so that download and upload alone take about as long as packing alone;
-the whole is then measured beside the slowest stage.
+For the second table they limit each of three connections, for the third the one that there is (`--jobs 1`,
+`--s3-jobs 1`), as a link does that all have to share. Either way download and upload alone take about as long as
+packing alone, and the whole is measured beside the slowest stage.
 """
 
 from __future__ import annotations
@@ -70,29 +71,31 @@ def pipe(reference: str, rounds: int) -> None:
     _print(found, _PIPE, found["fetch | pack"], found["pack REFERENCE"])
 
 
-def stages(registry: FakeRegistry, reference: str, built: Built, rounds: int) -> None:
-    """Compare the whole, from a slow registry into a slow store, with its stages alone."""
+def stages(registry: FakeRegistry, reference: str, built: Built, rounds: int, jobs: int) -> None:
+    """Compare the whole, from a slow registry into a slow store over so many connections, with its stages alone."""
     layout = f"oci:{built.layout}"
-    target = ["-q", "-o", "s3://bucket/a.tgz", "--if-exists", "replace"]
+    source = ["-q", reference, "--jobs", str(jobs)]
+    target = ["-o", "s3://bucket/a.tgz", "--if-exists", "replace", "--s3-jobs", str(jobs)]
     packing = statistics.median(_wall([*_OCIROOTFS, "pack", "-q", layout, "-o", str(_SCRATCH)]) for _ in range(3))
     size = _SCRATCH.stat().st_size
     largest = max(layer.size for layer in built.layers)
-    registry.rate = int(max(largest, sum(layer.size for layer in built.layers) / 3) / packing)
-    with upload.sink(size / 3 / packing) as url:
+    registry.rate = int(max(largest, sum(layer.size for layer in built.layers) / jobs) / packing)
+    with upload.sink(size / jobs / packing) as url:
         os.environ["AWS_ENDPOINT_URL_S3"] = url
         found = measured(
             {
-                "download (fetch)": lambda: _wall([*_OCIROOTFS, "fetch", "-q", reference]),
+                "download (fetch)": lambda: _wall([*_OCIROOTFS, "fetch", *source]),
                 "packing (a layout into a file)": lambda: _wall(
                     [*_OCIROOTFS, "pack", "-q", layout, "-o", str(_SCRATCH)]
                 ),
-                "upload": lambda: _wall(["cat", str(_SCRATCH)], [sys.executable, "-c", upload.OURS]),
-                "the whole": lambda: _wall([*_OCIROOTFS, "pack", reference, *target]),
+                "upload": lambda: _wall(["cat", str(_SCRATCH)], [sys.executable, "-c", upload.OURS, str(jobs)]),
+                "the whole": lambda: _wall([*_OCIROOTFS, "pack", *source, *target]),
             },
             rounds,
         )
     whole = found["the whole"]
     slowest = [max(walls) for walls in zip(*(found[name] for name in found if name != "the whole"), strict=True)]
+    print(f"{jobs} connection{'s' if jobs > 1 else ''}, each limited:\n")
     _print(found, _WHOLE, whole, slowest)
 
 
@@ -118,7 +121,8 @@ def main() -> None:
         reference = str(serve(registry, built))
         print(f"{chosen.image}: {chosen.rounds} rounds; {measure.machine()}, load {os.getloadavg()[0]:.2f} before.\n")
         pipe(reference, chosen.rounds)
-        stages(registry, reference, built, chosen.rounds)
+        for jobs in (3, 1):
+            stages(registry, reference, built, chosen.rounds, jobs)
     _SCRATCH.unlink(missing_ok=True)
 
 

@@ -37,7 +37,7 @@ OURS = """
 import sys
 from ocirootfs.s3.destination import S3Destination
 from ocirootfs.s3.url import S3Options, S3Url
-target = S3Destination(S3Url("bucket", "ours"), S3Options())
+target = S3Destination(S3Url("bucket", "ours"), S3Options(jobs=int(sys.argv[1]) if sys.argv[1:] else 3))
 try:
     while block := sys.stdin.buffer.read1(1 << 19):
         target.write(block)

@@ -292,16 +292,3 @@ def test_nobody_listens_to_errors(words: list[str]) -> None:
     ran = run(*words, command=command)
     assert ran.status in (2, 3)
     assert ran.out == b""
-
-
-@pytest.mark.parametrize("verb", ["pack", "unpack", "inspect", "ls"])
-def test_nothing_to_read_is_not_the_fault_of_a_pipe(verb: str, tmp_path: Path) -> None:
-    """A CI job has no standard input, and whoever forgets the SOURCE there has no command before a pipe."""
-    words = [sys.executable, "-m", "ocirootfs", verb, *(["new"] if verb == "unpack" else [])]
-    ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        f"ocirootfs: error: no SOURCE, and standard input is /dev/null\n  hint: ocirootfs {verb} ubuntu:17.04"
-        f"{' DIR' if verb == 'unpack' else ''}\n"
-    )
-    assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Work: TypeAlias = "Callable[[Iterator[bytes]], Iterator[bytes]]"
 
-_CHUNKS = 4  # read and not yet worked on: a mebibyte of a file
+_CHUNKS = 3  # read and not yet worked on: of a file, half a mebibyte each
 _PIECES = 3  # worked on and not yet taken: a mebibyte each
 
 

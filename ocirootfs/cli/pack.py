@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from ocirootfs.packing import Compression, Packed
     from ocirootfs.s3.url import S3Options
 
-# Seconds after which a thread that has inflated or deflated something gets the interpreter back; Python's own are
-# 0.005. An image of 80,000 small files took 2.54 s with a thousandth, 2.36 s with three ten-thousandths, and 2.32 s
-# with one, at level 1 1.83, 1.71 and 1.57 s (means of three, two quiet cores); less gained nothing.
-_SWITCH = 0.0001
-
 _EXAMPLES = """\
 SOURCE is - (standard input, the default), a reference such as ubuntu:17.04,
 oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or the path
@@ -135,7 +130,6 @@ def _resource(chosen: argparse.Namespace) -> ResourceType:
 
 def run(chosen: argparse.Namespace) -> None:
     """Pack one image."""
-    sys.setswitchinterval(_SWITCH)
     source = Source.parse(chosen.source)
     if chosen.image is not None:
         source = source.called(chosen.image)

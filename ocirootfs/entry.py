@@ -69,7 +69,7 @@ def canonical(name: bytes) -> bytes:
     """
     plain = name[:-1] if name[-1:] == b"/" else name
     # Nearly every name is clean, and these tests are cheap; "/." also hits names like ".profile".
-    if plain and b"//" not in plain and b"/." not in plain and plain[0] not in b"./" and b"\0" not in plain:
+    if plain and b"//" not in name and b"/." not in plain and plain[0] not in b"./" and b"\0" not in plain:
         return plain
     return b"/".join(folded(name, clamp=False))
 

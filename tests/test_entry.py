@@ -7,7 +7,7 @@ import posixpath
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocirootfs.entry import canonical, folded
@@ -61,6 +61,7 @@ def model(name: bytes) -> list[bytes] | None:
 
 
 @given(SPELLINGS)
+@example(b"a//")
 def test_canonical_is_the_model(name: bytes) -> None:
     expected = model(name)
     if expected is None:

@@ -19,6 +19,7 @@ from ocirootfs.inorder import InOrder
 from ocirootfs.s3.parts import PartBody, Parts
 from tests.commands import environment, run_here, started
 from tests.make_fixtures import ZONES
+from tests.servers.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +127,46 @@ def test_a_signal_that_does_not_interrupt_the_reading_of_a_pipe(tmp_path: Path) 
         time.sleep(0.5)  # until it waits for the rest
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+ELSEWHERE = """
+import signal, sys, threading
+from ocirootfs.cli import main
+
+def stop():
+    sys.stdin.buffer.read(1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # where it interrupts nothing
+
+threading.Thread(target=stop, daemon=True).start()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_signal_that_does_not_interrupt_waiting_for_a_server(jobs: str, tmp_path: Path) -> None:
+    """As one that comes just before recv(2): the interpreter knows of it, and the main thread waits on."""
+    reached, go = threading.Event(), threading.Event()
+
+    def wait(*_: object) -> None:
+        if len(fake.requests) > 2:
+            reached.set()
+            go.wait(30)
+
+    with FakeRegistry() as fake:
+        reference = fake.add_image()
+        fake.before_any = wait
+        words = ("fetch", str(reference), "--jobs", jobs, "-o", str(tmp_path / "a.tar"))
+        with started(*words, command=[sys.executable, "-c", ELSEWHERE]) as process:
+            assert reached.wait(30)
+            time.sleep(0.5)  # until it waits for the answer
+            assert process.stdin
+            process.stdin.write(b"!")
+            process.stdin.flush()
+            status = process.wait(10)
+            go.set()
+            assert process.stderr
+            assert (status, process.stderr.read().count(b"SIGTERM: stopped")) == (143, 1)
     assert list(tmp_path.iterdir()) == []
 
 

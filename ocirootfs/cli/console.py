@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from ocirootfs.cli import streams
+from ocirootfs.cli.echo import Echo
 from ocirootfs.cli.messages import NOTICE, Console
 from ocirootfs.errors import OcirootfsError, printable
 
@@ -129,23 +130,26 @@ def _failed(error: BaseException, text: str, hint: str | None, status: int, *, d
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
     """Turn the signals that end a CI job into an exception, once: clean-up is not to be cut short by a second one."""
+    echo = Echo(_SIGNALS)
 
     def stop(number: int, _frame: object) -> None:
+        echo.hear()
         for each in _SIGNALS:
-            signal.signal(each, _insist)
+            signal.signal(each, insist)
         raise Interrupted(number)
+
+    def insist(number: int, _frame: object) -> None:
+        if not echo.is_own():
+            _LOG.error("cleaning up; once more to give up on that", extra={"is_plain": True})
+            signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     try:
-        yield
+        with echo.listening():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _insist(number: int, _frame: object) -> None:
-    _LOG.error("cleaning up; once more to give up on that", extra={"is_plain": True})
-    signal.signal(number, signal.SIG_DFL)
 
 
 def _log_to_stderr(log_format: Format, *, quiet: bool, verbose: int, debug: bool) -> None:

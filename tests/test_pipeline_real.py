@@ -15,8 +15,8 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import time
 import tempfile
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -401,7 +401,8 @@ def test_stopped_at_any_time(seed: int, number: int, status: int, many: str, tmp
         time.sleep(random.Random(seed).random() * 0.5)
         process.send_signal(number)
         ran = finished(process)
-    if ran.status == 0:  # it was faster
+    # It was faster, or nearly: a signal that comes while the interpreter ends, when all is done and told, kills it.
+    if ran.status == 0 or (ran.status == -number and ran.out):
         assert listed(tmp_path) == ["tree"]
     else:
         assert (ran.status, listed(tmp_path)) == (status, []), ran

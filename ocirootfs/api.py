@@ -308,7 +308,7 @@ def check(
         url = S3Url.parse(source)
         key, chunks = url.key, _object(url, s3_options or S3Options(), s3_client)
     elif isinstance(source, str | os.PathLike) and source != "-":
-        key = _put_by(regexp, os.path.basename(os.fspath(source)))  # noqa: PTH119  # a string
+        key = _put_by(regexp, os.path.basename(os.fspath(source)))
         chunks = _file(os.fspath(source))
     else:
         chunks = _read(sys.stdin.buffer if isinstance(source, str | os.PathLike) else source)
@@ -367,8 +367,8 @@ def destination_for(
     if isinstance(target, str | os.PathLike):
         path = os.fspath(target)
         require_path(path)
-        inside = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112  # a string
-        return FileDestination(os.path.join(path, default_name) if inside else path)  # noqa: PTH118
+        inside = path.endswith("/") or os.path.isdir(path)
+        return FileDestination(os.path.join(path, default_name) if inside else path)
     return target if isinstance(target, Destination) else StreamDestination(target)
 
 

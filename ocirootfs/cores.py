@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PROC = Path("/proc/self/cgroup")
-_ROOT = Path("/sys/fs/cgroup")
+_PROC = "/proc/self/cgroup"
+_ROOT = "/sys/fs/cgroup"
 
 
-def cores(proc: Path = _PROC, root: Path = _ROOT) -> int:
+def cores(proc: str = _PROC, root: str = _ROOT) -> int:
     """Return the number, 1 at least; half a core of quota counts as one.
 
     `proc` lists the process's control groups, whose files are below `root`.
@@ -28,26 +27,24 @@ def cores(proc: Path = _PROC, root: Path = _ROOT) -> int:
     return max(1, min([present, *(math.ceil(quota) for quota in _quotas(proc, root))]))
 
 
-def _quotas(proc: Path, root: Path) -> Iterator[float]:
+def _quotas(proc: str, root: str) -> Iterator[float]:
     """Yield the quotas, in cores, of the process's control groups and of those above them."""
     for line in _read(proc).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:  # version 2
             for group in _upward(root, path):
-                yield from _quota(*_read(group / "cpu.max").split())
+                yield from _quota(*_read(f"{group}/cpu.max").split())
         elif "cpu" in controllers.split(","):
-            for group in _upward(root / "cpu", path):
-                yield from _quota(_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us"))
+            for group in _upward(f"{root}/cpu", path):
+                yield from _quota(_read(f"{group}/cpu.cfs_quota_us"), _read(f"{group}/cpu.cfs_period_us"))
 
 
-def _upward(root: Path, path: str) -> Iterator[Path]:
+def _upward(root: str, path: str) -> Iterator[str]:
     """Yield the folder of a control group and of all above it; a container may see its own group as the root."""
-    group = root / path.strip().lstrip("/")
-    yield group
-    while group != root and root in group.parents:
-        group = group.parent
-        yield group
+    parts = [part for part in path.strip().split("/") if part]
+    for depth in range(len(parts), -1, -1):
+        yield "/".join((root, *parts[:depth]))
 
 
 def _quota(quota: str = "", period: str = "", *_: str) -> Iterator[float]:
@@ -56,8 +53,9 @@ def _quota(quota: str = "", period: str = "", *_: str) -> Iterator[float]:
         yield int(quota) / int(period)
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text(errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
         return ""

@@ -22,7 +22,6 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 from ocirootfs.errors import DestinationError, LocalError, printable
@@ -117,20 +116,20 @@ class FileDestination:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._location = os.fspath(path)
-        self._path = Path(path)
         self._tally = Tally()
         self._require_replaceable()
         # The name cannot be guessed and "x" opens with O_EXCL: nobody can have planted a link there. The kernel
         # applies the umask (and default ACLs) to mode 0666, which no later chmod could do without reading the
         # umask, and the only call that reads it also changes it for every thread.
-        stem = os.fsdecode(os.fsencode(self._path.name)[:_STEM_BYTES])
-        self._part: Path | None = self._path.with_name(f"{stem}.{os.urandom(4).hex()}.part")
+        directory, name = os.path.split(self._location)
+        stem = os.fsdecode(os.fsencode(name)[:_STEM_BYTES])
+        self._part: str | None = os.path.join(directory, f"{stem}.{os.urandom(4).hex()}.part")
         try:
             with self._local_errors():
-                self._file = self._part.open("xb", buffering=0)
+                self._file = open(self._part, "xb", buffering=0)  # noqa: SIM115  # for as long as it is written
         except BaseException:  # a signal may have hit after the file was made
             with contextlib.suppress(OSError):  # which may be refused as making it was
-                self._part.unlink()
+                os.unlink(self._part)
             raise
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -156,7 +155,7 @@ class FileDestination:
             os.fsync(self._file.fileno())
             self._file.close()
             if self._part is not None:
-                self._part.replace(self._path)
+                os.replace(self._part, self._location)
                 self._part = None
         return self._tally.stored(self._location)
 
@@ -165,15 +164,15 @@ class FileDestination:
         with contextlib.suppress(OSError):
             self._file.close()
         if self._part is not None:
-            with self._local_errors():
-                self._part.unlink(missing_ok=True)
+            with self._local_errors(), contextlib.suppress(FileNotFoundError):
+                os.unlink(self._part)
             self._part = None
 
     def _require_replaceable(self) -> None:
-        if self._location.endswith("/") or not self._path.name:
+        if os.path.basename(self._location) in ("", ".", ".."):
             raise DestinationError(f"'{printable(self._location)}' is a directory")
         try:
-            mode = self._path.lstat().st_mode
+            mode = os.lstat(self._location).st_mode
         except FileNotFoundError:
             return
         except OSError as error:

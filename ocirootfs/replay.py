@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocirootfs.errors import LocalError
@@ -58,10 +57,11 @@ def spare_room(directory: str | None) -> int:
 
 def _is_memory(directory: str) -> bool:
     """Tell whether a directory's file system is a tmpfs (proc(5), mountinfo): its files count as memory used."""
-    device = Path(directory).stat().st_dev
+    device = os.stat(directory).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
     except OSError:
         return False
     found = (line.partition(" - ") for line in lines if line.split(" ", 3)[2] == number)

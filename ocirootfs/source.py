@@ -61,7 +61,7 @@ class Source:
             if not path:
                 raise UsageError(f"'{printable(text)}' names no path")
             return cls(transport, path, name if colon and name else None)  # type: ignore[arg-type]  # checked above
-        if text.startswith(("/", "./", "../")) or text.endswith(_SUFFIXES) or ("/" in text and os.path.exists(text)):  # noqa: PTH110  # a string
+        if text.startswith(("/", "./", "../")) or text.endswith(_SUFFIXES) or ("/" in text and os.path.exists(text)):
             return cls("path", text)
         return cls("registry", reference=Reference.parse(text))
 
@@ -86,7 +86,7 @@ def local_image(
     with Spool(tmpdir, memory=_SPOOL_MEMORY) as spool:
         if source.transport == "stdin":
             yield _found(_from_file(sys.stdin.buffer, "standard input", spool, limits), source, platform)
-        elif source.transport == "oci" or os.path.isdir(source.path):  # noqa: PTH112  # a string
+        elif source.transport == "oci" or os.path.isdir(source.path):
             yield _found(_directory(source.path, limits), source, platform)
         else:
             with _opened(source.path) as file:
@@ -121,7 +121,7 @@ def _found(members: Members, source: Source, platform: Platform | None) -> Image
 
 def _directory(path: str, limits: Limits) -> DirectoryMembers:
     members = DirectoryMembers(path, limits)
-    if not os.path.isdir(path):  # noqa: PTH112  # a string
+    if not os.path.isdir(path):
         raise NotFoundError(f"there is no directory '{printable(path)}'")
     return members
 
@@ -129,7 +129,7 @@ def _directory(path: str, limits: Limits) -> DirectoryMembers:
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123  # closed below, and a string
+        file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed below
     except FileNotFoundError:
         raise NotFoundError(f"there is no file '{printable(path)}'") from None
     except OSError as error:

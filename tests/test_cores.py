@@ -46,14 +46,14 @@ def test_cores(name: str, tmp_path: Path) -> None:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
     (tmp_path / "proc").write_text(listed)
-    assert cores(tmp_path / "proc", root) == expected
+    assert cores(str(tmp_path / "proc"), str(root)) == expected
 
 
 def test_two_cores_of_many(tmp_path: Path) -> None:
     (tmp_path / "proc").write_text("0::/\n")
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert cores(tmp_path / "proc", tmp_path) == min(2, PRESENT)
+    assert cores(str(tmp_path / "proc"), str(tmp_path)) == min(2, PRESENT)
 
 
 def test_no_control_groups(tmp_path: Path) -> None:
-    assert cores(tmp_path / "absent", tmp_path) == PRESENT
+    assert cores(str(tmp_path / "absent"), str(tmp_path)) == PRESENT

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ocirootfs.compression import decompressed
@@ -79,7 +78,7 @@ class DirectoryMembers:
     def __init__(self, path: str, limits: Limits = USUAL) -> None:
         self.what = printable(path)
         self.limits = limits
-        self._root = Path(path)
+        self._root = path
 
     def size(self, name: str) -> int | None:
         """Return the size of a file."""
@@ -91,10 +90,10 @@ class DirectoryMembers:
         ):
             return None
         try:
-            path = self._root / name
-            if any(parent.is_symlink() for parent in path.parents[: name.count("/")]):
+            *above, path = self._ways(name)
+            if any(os.path.islink(directory) for directory in above):
                 return None
-            found = path.lstat()
+            found = os.lstat(path)
         except OSError:  # not there, a loop of links, a name too long
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -104,12 +103,19 @@ class DirectoryMembers:
         if self.size(name) is None:
             raise _absent(self.what, name)
         try:
-            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(os.path.join(self._root, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise LocalError(f"{self.what}: cannot read '{printable(name)}': {error.strerror}") from error
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+
+    def _ways(self, name: str) -> Iterator[str]:
+        """Yield the path of each directory that leads to a file, from the top, and the file's."""
+        path = self._root
+        for part in name.split("/"):
+            path = os.path.join(path, part)
+            yield path
 
     def finish(self) -> None:
         """Nothing is left to prove of a directory."""

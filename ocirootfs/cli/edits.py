@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocirootfs.edits import Edits, command
@@ -67,7 +66,8 @@ def latest_of(chosen: argparse.Namespace) -> int | None:
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError as error:
         raise LocalError(f"cannot read '{printable(path)}': {error.strerror}") from error
 

@@ -154,7 +154,8 @@ def run(chosen: argparse.Namespace) -> None:
     ):
         names = Naming(image, chosen.version_as)
         output = place.output(names, source)
-        if chosen.result is not None and os.path.abspath(chosen.result) == os.path.abspath(output):  # noqa: PTH100  # no link is followed
+        # No link is followed: either name is replaced as it is.
+        if chosen.result is not None and os.path.abspath(chosen.result) == os.path.abspath(output):
             raise UsageError(f"--result would replace the archive '{printable(output)}'")
         if place.known is None:
             place.check_version(output)
@@ -189,7 +190,7 @@ def _redirected_to_archive() -> bool:
     if not stat.S_ISREG(os.fstat(1).st_mode):
         return False
     try:
-        name = os.readlink("/proc/self/fd/1")  # noqa: PTH115  # proc(5); nothing like it is portable
+        name = os.readlink("/proc/self/fd/1")  # proc(5); nothing like it is portable
     except OSError:
         return False
     return name.endswith((".tgz", ".gz", ".tar"))
@@ -217,7 +218,7 @@ class _Place:
         if is_bucket:
             is_inside = result.url(text).is_prefix
         else:
-            is_inside = text.endswith("/") or (text != "-" and os.path.isdir(text))  # noqa: PTH112  # a string
+            is_inside = text.endswith("/") or (text != "-" and os.path.isdir(text))
             if chosen.if_exists is not None:
                 raise UsageError("--if-exists is for a bucket: a file is replaced as a whole")
         compress = compression_for("" if is_inside else text, layout, asked=chosen.compress)
@@ -244,9 +245,9 @@ class _Place:
         text = names.expand(self.text)
         if not self.is_inside:
             return text
-        stem = os.path.basename(os.path.normpath(source.path)).partition(".")[0] if source.path else ""  # noqa: PTH119
+        stem = os.path.basename(os.path.normpath(source.path)).partition(".")[0] if source.path else ""
         name = default_name(names.image, self.compress, fallback=stem or "image")
-        return os.path.join(text, name).removeprefix("./")  # noqa: PTH118
+        return os.path.join(text, name).removeprefix("./")
 
 
 def _pack(image: Image, output: str, layout: ocirootfs.Layout, chosen: argparse.Namespace, place: _Place) -> Packed:

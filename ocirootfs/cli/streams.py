@@ -22,7 +22,7 @@ def reserve() -> None:
     # Python has None where a stream was closed, and then prints to standard output what is meant for standard error.
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What is printed is data: the same whatever the locale, and the bytes of a name that was given on the way in.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -43,7 +43,7 @@ def host_certificates(host: str, directories: Sequence[Path]) -> HostCertificate
     for name in _names(host):
         for directory in directories:
             try:
-                files = sorted(os.listdir(directory / name))  # noqa: PTH208  # its errors come at once
+                files = sorted(os.listdir(directory / name))  # its errors come at once
             except OSError:
                 continue
             return _sorted_out(directory / name, files)

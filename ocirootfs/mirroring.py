@@ -371,8 +371,8 @@ class _Run:
 
         workers = [threading.Thread(target=work, name="mirror", daemon=True) for _ in range(min(jobs, len(tasks)))]
         try:
-            for worker in workers:
-                worker.start()
+            if not all(map(_starts, workers)) and not workers[0].is_alive():
+                work()
             for _ in tasks:
                 heard(*done.get())
         except BaseException:
@@ -387,11 +387,22 @@ class _Run:
         for image, _ in active:
             image.interrupt()
         enders = [threading.Thread(target=destination.abort, daemon=True) for _, destination in active]
-        for ender in enders:
-            ender.start()
+        for ender, (_, destination) in zip(enders, active, strict=True):
+            if not _starts(ender):
+                destination.abort()
         for thread in (*enders, *(workers if active else ())):
             if thread.is_alive():
                 thread.join(max(0.0, end - time.monotonic()))
+
+
+def _starts(thread: threading.Thread) -> bool:
+    """Start a thread; False if this machine, or a limit on this user, allows no more."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        log.debug("one thread less: %s", error)
+        return False
+    return True
 
 
 def _named(error: Exception) -> OcirootfsError:

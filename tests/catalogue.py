@@ -137,7 +137,9 @@ FAULTS: Rows = {
     "nobody's home": ("faults::no_home", "pipeline::a_user_without_name_or_home"),
     "no place for temporary files": ("faults::no_place_for_temporary_files",),
     "neither /proc nor /dev/shm": ("faults::neither_proc_nor_shm",),
-    "few open files, no more threads": ("faults::few_open_files", "faults::no_more_threads"),
+    "few open files, no more threads": (
+        "faults::few_open_files", "faults::no_more_threads", "faults::no_more_threads_to_mirror_with",
+    ),
     "128 MB of memory": (
         "faults::many_layers_in_128_megabytes", "s3_process::two_gigabytes_in_128_megabytes",
         "faults::too_little_memory",

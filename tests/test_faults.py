@@ -232,6 +232,23 @@ def test_no_more_threads_to_download_with(made: Built) -> None:
         assert Path(where).read_bytes() == Path(first).read_bytes()
 
 
+def test_no_more_threads_to_mirror_with() -> None:
+    """The images of a list one after the other."""
+    image = build([{"entries": [noise(MIB)]}])
+    with FakeRegistry() as fake, faulty_s3() as state, tempfile.TemporaryDirectory() as folder:
+        lists = [Path(folder) / name for name in ("first", "second")]
+        for path in lists:
+            wanted = [{"image": serve(fake, image), "to": f"s3://{BUCKET}/{path.name}-{n}.tgz"} for n in range(2)]
+            path.write_text(json.dumps({"defaults": {"platforms": ["linux/amd64"]}, "images": wanted}))
+            path.chmod(0o644)
+        Path(folder).chmod(0o755)
+        words = ("mirror", "--endpoint-url", state.url, str(lists[1]), *QUICK[2:], "--jobs", "2")
+        ran = run(str(lists[0]), *words, command=(sys.executable, "-c", _NO_THREADS))
+        assert ran.status == 0, ran.err
+        assert set(state.objects) == {f"{path.name}-{n}.tgz" for path in lists for n in range(2)}
+        assert len({each.body for each in state.objects.values()}) == 1
+
+
 def test_too_little_memory(layout: str, out: Path) -> None:
     """What is asked for at a time is what is too much: 40 MiB more than the interpreter takes by itself."""
     script = "r.setrlimit(r.RLIMIT_DATA, (70 << 20, 70 << 20))"

@@ -45,10 +45,7 @@ class Echo:
         """Listen for as long as the context lasts; in the main thread. Where no thread can be started, nobody does."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)  # set_wakeup_fd wants it so
-        thread = threading.Thread(target=self._repeat, args=(reading,), name="echo", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the container's limit on processes
+        if not self._start(reading):
             os.close(reading)
             os.close(writing)
             yield
@@ -60,6 +57,14 @@ class Echo:
             self._over = True
             signal.set_wakeup_fd(before)
             os.close(writing)  # which ends the thread, and that closes the other end
+
+    def _start(self, reading: int) -> bool:
+        """Start the thread; False if this machine allows none."""
+        try:
+            threading.Thread(target=self._repeat, args=(reading,), name="echo", daemon=True).start()
+        except RuntimeError:  # the container's limit on processes
+            return False
+        return True
 
     def _repeat(self, reading: int) -> None:
         main = threading.main_thread().ident

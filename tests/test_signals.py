@@ -170,6 +170,35 @@ def test_a_signal_that_does_not_interrupt_waiting_for_a_server(jobs: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+HALF_MADE = """\
+import os, signal, sys, time
+from ocirootfs.cli import console
+
+class HalfMade:
+    def __del__(self):
+        self.never_set
+
+def command():
+    made = HalfMade()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+sys.exit(console.run(command, quiet=False, verbose=0, debug=bool(sys.argv[1:])))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--debug"]])
+def test_what_a_signal_left_half_made_is_no_news(words: list[str]) -> None:
+    """Python 3.13 says of a socket's file that it cannot be closed, when a signal came while it was made."""
+    ran = subprocess.run(
+        [sys.executable, "-c", HALF_MADE, *words], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ran.returncode == 128 + signal.SIGTERM
+    told = ran.stderr.splitlines()
+    assert "ocirootfs: SIGTERM: stopped, and nothing was published" in told
+    assert ("never_set" in ran.stderr, len(told) > 1) == (bool(words), bool(words))
+
+
 def test_a_call_is_made_where_no_thread_can_be() -> None:
     calls: InOrder[int] = InOrder(0, "none")
     calls.call(lambda: 1)

@@ -70,6 +70,13 @@ def test_an_authority_for_one_host(authority: Authority, tmp_path: Path) -> None
     assert caught.value.hint == "see --ca-file and certs.d"
 
 
+def test_any_certificate_is_an_anchor(authority: Authority, tmp_path: Path) -> None:
+    """A server's own, though another authority issued it; and none has all the extensions of RFC 5280."""
+    with FakeRegistry(tls=authority.server()) as fake:
+        (server,) = tmp_path.rglob("server.cert")
+        assert pull(fake.add_image(), ca_file=server) == 2
+
+
 def test_a_clients_certificate_is_shown_to_its_host_alone(authority: Authority, tmp_path: Path) -> None:
     asking = authority.server(clients=ssl.CERT_OPTIONAL)
     with FakeRegistry(tls=asking, redirect=True, auth="bearer", anonymous=True) as fake:

@@ -134,6 +134,7 @@ def _signals_raise() -> Iterator[None]:
 
     def stop(number: int, _frame: object) -> None:
         echo.hear()
+        sys.unraisablehook = _cut_off
         for each in _SIGNALS:
             signal.signal(each, insist)
         raise Interrupted(number)
@@ -150,6 +151,11 @@ def _signals_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _cut_off(event: sys.UnraisableHookArgs) -> None:
+    """Note what an object says that a signal left half made, such as the file of a socket, when it is to go."""
+    _LOG.debug("%s %r", event.err_msg or "ignored in", event.object, exc_info=event.exc_value)
 
 
 def _log_to_stderr(log_format: Format, *, quiet: bool, verbose: int, debug: bool) -> None:

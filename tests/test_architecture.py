@@ -39,8 +39,8 @@ RANKS = [
     ["fetching", "packing", "unpacking", "listing", "checking", "imagelist"],
     ["api", "mirroring", ""],
     [
-        "cli.streams", "cli.messages", "cli.echo", "cli.console", "cli.words", "cli.progress", "cli.options",
-        "cli.bucket", "cli.edits", "cli.result", "cli.latest", "cli.fetch", "cli.pack", "cli.unpack",
+        "cli.streams", "cli.traces", "cli.messages", "cli.echo", "cli.console", "cli.words", "cli.progress",
+        "cli.options", "cli.bucket", "cli.edits", "cli.result", "cli.latest", "cli.fetch", "cli.pack", "cli.unpack",
         "cli.pipeline", "cli.mirror",
         "cli.inspect", "cli.ls", "cli.check", "cli.completion", "cli", "__main__",
     ],

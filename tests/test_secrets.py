@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ocirootfs.cli import traces
 from ocirootfs.reference import Reference
 from ocirootfs.registry import Registry
 from ocirootfs.registry.auth import TokenRequest
@@ -22,6 +23,7 @@ from ocirootfs.registry.credentials import Credentials, Keychain, fixed
 from ocirootfs.registry.origin import Origin
 from ocirootfs.registry.transport import Request
 from tests.commands import Ran, environment, run, run_here
+from tests.make_fixtures import ZONES
 from tests.servers.proxy import Proxy
 from tests.servers.registry import FakeRegistry, Fault
 
@@ -185,6 +187,40 @@ def test_a_proxys_secret(wanted: str) -> None:
     assert proxy.asked
     assert ran.status == 5
     assert leaks(ran.err, ran.out) == []
+
+
+def test_the_password_of_a_buckets_proxy() -> None:
+    variables = environment(
+        HTTP_PROXY=f"http://me:{SECRETS['proxy']}@127.0.0.1:1", NO_PROXY=None, no_proxy=None,
+        AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret",
+    )  # fmt: skip
+    words = ("pack", str(ZONES), "-o", "s3://bucket/a.tgz", "--endpoint-url", "http://127.0.0.1:1")
+    ran = run(*words, "--s3-retry-for", "0", "-vv", "--debug", env=variables)
+
+    assert (ran.status, "Traceback" in ran.err) == (5, True), ran.err
+    assert leaks(ran.err, ran.out) == []
+
+
+def test_the_signature_of_a_place_that_cannot_be_reached() -> None:
+    """A library's error has the URL in it, and a traceback has that."""
+    where = f"http://127.0.0.1:1/layer?Expires=1&Signature={SECRETS['signature']}"
+    with FakeRegistry() as fake:
+        reference = fake.add_image()
+        fake.faults = [Fault("/blobs/", status=307, headers={"Location": where}, times=9)]
+        ran = run("fetch", str(reference), "-o", "-", *LOUD)
+
+    assert (ran.status, "Traceback" in ran.err) == (5, True), ran.err
+    assert leaks(ran.err, ran.out) == []
+
+
+def test_a_traceback_steers_no_terminal() -> None:
+    told = traces.shown(
+        ValueError("a\x1b[31m\r\nb\u202e https://me:pass@host/x@y?sig=1&b=c (see docker://x@sha256:12?)")
+    )
+
+    assert told.split("\n") == [
+        r"ValueError: a\x1b[31m\x0d", r"b\u202e https://…@y?… (see docker://x@sha256:12?)", ""
+    ]  # fmt: skip
 
 
 def test_nothing_shows_what_it_holds() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import traceback
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from ocirootfs.errors import printable
@@ -93,7 +92,11 @@ class _Objects(logging.Formatter):
 
 
 def _trace(record: logging.LogRecord) -> str:
-    return "".join(traceback.format_exception(record.exc_info[1])) if record.exc_info else ""
+    if not (record.exc_info and record.exc_info[1]):
+        return ""
+    from ocirootfs.cli import traces  # noqa: PLC0415  # nobody but --debug needs it
+
+    return traces.shown(record.exc_info[1])
 
 
 class _Once(logging.Filter):

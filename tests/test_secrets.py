@@ -191,7 +191,7 @@ def test_a_proxys_secret(wanted: str) -> None:
 
 def test_the_password_of_a_buckets_proxy() -> None:
     variables = environment(
-        HTTP_PROXY=f"http://me:{SECRETS['proxy']}@127.0.0.1:1", NO_PROXY=None, no_proxy=None,
+        HTTP_PROXY=f"http://me:{SECRETS['proxy']}@127.0.0.1:99999", NO_PROXY=None, no_proxy=None,
         AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret",
     )  # fmt: skip
     words = ("pack", str(ZONES), "-o", "s3://bucket/a.tgz", "--endpoint-url", "http://127.0.0.1:1")

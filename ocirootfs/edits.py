@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ocirootfs import strictjson
-from ocirootfs.errors import InputError, UsageError, printable
+from ocirootfs.errors import InputError, UsageError, is_text, printable
 from ocirootfs.strictjson import as_object, as_string, as_strings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ocirootfs.manifest import Config
     from ocirootfs.strictjson import Json
@@ -56,6 +56,9 @@ class Edits:
     labels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        for text in self._texts():
+            if not is_text(text):
+                raise UsageError(f"'{printable(text, 60)}' is not UTF-8")
         for variable in (*self.env, *(self.whole_env or ())):
             _check_variable(variable)
         for name in self.unset_env:
@@ -65,6 +68,13 @@ class Edits:
             raise UsageError(f"the variable '{printable(both[0], 60)}' cannot be both set and unset")
         if self.user is not None and (self.user.count(":") > 1 or any(sign in self.user for sign in "\0\r\n")):
             raise UsageError(f"'{printable(self.user, 60)}' is not a user of the form USER[:GROUP]")
+
+    def _texts(self) -> Iterator[str]:
+        yield from (*self.env, *self.unset_env, *(self.whole_env or ()), self.user or "")
+        for command in (self.entrypoint, self.cmd):
+            yield from () if isinstance(command, Keep) else command or ()
+        for name, value in self.labels:
+            yield from (name, value)
 
     def __bool__(self) -> bool:
         return self != Edits()

@@ -135,6 +135,11 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def is_text(text: str) -> bool:
+    """Tell whether `text` can be written as UTF-8: it holds no half of a surrogate pair, and no undecodable byte."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried

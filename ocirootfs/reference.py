@@ -167,4 +167,9 @@ def _not_a_name(text: str, name: str) -> UsageError:
     scheme, separator, rest = name.partition("://")
     bare = printable(re.sub(r"^[^/]*@|[?#].*", "", rest, flags=re.DOTALL), 120)  # a password, a signature
     where = text.removesuffix(name)
-    return UsageError(f"'{where}{scheme}{separator}{bare}' is a URL, not an image reference", hint=f"use '{bare}'")
+    hint = f"use '{bare}'"
+    try:
+        Reference.parse(bare)
+    except UsageError:  # a page of a web site, say
+        hint = "such as ubuntu:17.04, or registry.corp/team/app:1"
+    return UsageError(f"'{where}{scheme}{separator}{bare}' is a URL, not an image reference", hint=hint)

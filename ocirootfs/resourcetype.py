@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocirootfs.entry import Entry, Kind
-from ocirootfs.errors import UsageError
+from ocirootfs.errors import UsageError, is_text
 from ocirootfs.tar import writer
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class ResourceType:
     def __post_init__(self) -> None:
         if "" in (self.type, self.version):
             raise UsageError("the type and the version of a resource type cannot be empty")
+        if not is_text(f"{self.type}{self.version}"):
+            raise UsageError("the type and the version of a resource type are UTF-8")
 
     def document(self, image: Image) -> bytes:
         """Return `resource_metadata.json`; UsageError for an image that has no name where none is given."""

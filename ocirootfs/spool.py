@@ -49,7 +49,7 @@ class Spool:
             raise LocalError(
                 f"cannot keep {need} bytes in a temporary file in {self._directory or tempfile.gettempdir()}: "
                 f"{error.strerror}",
-                hint="point TMPDIR or --tmpdir to a directory with more room",
+                hint="point TMPDIR or --tmpdir to a directory with room that you may write to",
             ) from error
         self._end += len(piece)
 

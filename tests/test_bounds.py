@@ -121,5 +121,5 @@ def test_a_full_temporary_disk(megabytes: int, hiding: str, tmp_path: Path) -> N
     assert ended.status == 8
     assert ended.err.startswith("ocirootfs: error: cannot keep ")
     assert f"in a temporary file in {room}: No space left on device; nothing was written to {target}" in ended.err
-    assert "hint: point TMPDIR or --tmpdir to a directory with more room" in ended.err
+    assert "hint: point TMPDIR or --tmpdir to a directory with room that you may write to" in ended.err
     assert list(target.parent.iterdir()) == []

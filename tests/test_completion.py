@@ -76,6 +76,53 @@ def test_bash_completes(keys: str, words: str, bash_script: Path, tmp_path: Path
     assert typed(keys, bash_script, tmp_path) == words
 
 
+def typed_in_zsh(keys: str, here: Path) -> str:
+    """The same in a real zsh, whose line editor reads the keys."""
+    (here / "_ocirootfs.zsh").write_text(script("zsh"))
+    setup = "autoload -Uz compinit; compinit -D -u; source ./_ocirootfs.zsh; ocirootfs() { printf '[%s]' $@ > words }\n"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=here,
+        start_new_session=True,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": str(here)},
+    ) as zsh:
+        os.close(theirs)
+        os.write(ours, f"{setup}ocirootfs {keys}\nexit\n".encode())
+        shown = b""
+        try:
+            while read := os.read(ours, 1 << 16):
+                shown += read
+        except OSError:
+            pass
+        zsh.wait(20)
+    os.close(ours)
+    assert b"parse error" not in shown
+    assert b"not found" not in shown
+    return (here / "words").read_text()
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("pac\t", "[pack]"),
+        ("ins\t--fi\tdig\t", "[inspect][--field=digest]"),
+        ("--ver\t", "[--version]"),
+        ("pack --layout=reso\t", "[pack][--layout=resource-type]"),
+        ("pack --layout reso\t", "[pack][--layout][resource-type]"),
+        ("pack --sse aws:kms:\t", "[pack][--sse][aws:kms:dsse]"),
+        ("pack --sse=AE\t", "[pack][--sse=AES256]"),
+        ("completion zs\t", "[completion][zsh]"),
+    ],
+)
+def test_zsh_completes(keys: str, words: str, tmp_path: Path) -> None:
+    assert typed_in_zsh(keys, tmp_path) == words
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_accept_their_script(shell: str) -> None:
     text = script(shell)

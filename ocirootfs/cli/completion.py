@@ -82,6 +82,9 @@ def _beginnings(action: argparse.Action) -> list[str]:
     return [f"{name}=" for name in names()] if "--limit" in action.option_strings else []
 
 
+_ALONE = ("--help", "--version")  # what stands where a verb would
+
+
 def _bash(verbs: list[Verb]) -> str:
     names = [verb.name for verb in verbs]
     return f"""\
@@ -96,7 +99,7 @@ _ocirootfs() {{
 {_lines(_bash_value(verb, option) for verb in verbs for option in verb.options if option.takes)}
     *)
         case $verb:$cur in
-        :*) words='{" ".join([*names, "--help", "--version"])}' ;;
+        :*) words='{" ".join([*names, *_ALONE])}' ;;
 {_lines(_bash_verb(verb) for verb in verbs)}
         esac
         ;;
@@ -135,7 +138,8 @@ _ocirootfs() {{
 {_lines(f"        {_quoted(f'{verb.name}:{verb.help}')}" for verb in verbs)}
     )
     if (( CURRENT == 2 )); then
-        _describe verb verbs
+        local -a alone=({" ".join(_ALONE)})
+        _describe verb verbs -- alone
         return
     fi
     local verb=$words[2]
@@ -164,11 +168,13 @@ def _zsh_specs(option: Option) -> Iterator[str]:
     text = option.help.replace("[", "(").replace("]", ")").replace(":", " ")
     value = ""
     if option.takes:
-        value = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files"
+        choices = " ".join(option.choices).replace(":", "\\:")
+        value = f":value:({choices})" if choices else ":value:_files"
         if _are_beginnings(option):
-            value = f":value:{{compadd -S '' {' '.join(option.choices)}}}"
+            value = f":value:{{compadd -S '' {choices}}}"
     for name in option.names:
-        yield f"*{name}[{text}]{value}"
+        equals = "=" if option.takes and name.startswith("--") else ""
+        yield f"*{name}{equals}[{text}]{value}"
 
 
 def _fish(verbs: list[Verb]) -> str:
@@ -184,7 +190,8 @@ def _fish(verbs: list[Verb]) -> str:
             value = f" -x -a '{' '.join(option.choices)}'" if option.choices else " -r" if option.takes else ""
             yield f"{condition} {names}{value} -d {_fish_quoted(option.help)}"
 
-    lines = [line for verb in verbs for line in (verb_line(verb), *option_lines(verb))]
+    lines = [f"complete -c ocirootfs -n __fish_use_subcommand -l {name[2:]}" for name in _ALONE]
+    lines += [line for verb in verbs for line in (verb_line(verb), *option_lines(verb))]
     return _lines(["# fish completion for ocirootfs", *lines, ""])
 
 

@@ -25,7 +25,11 @@ _LOG = logging.getLogger("ocirootfs.cli")
 # Bytes of each thread's stack, all of which a limit on memory counts. The usual 8 MiB leave a small container none, and
 # Python waits for ever for a thread that finds no memory to begin with.
 _STACK = 1 << 20
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# All that people and systems send to end a program that can still clean up; SIGXCPU comes with a limit on its time.
+_SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2,
+    signal.SIGXCPU,
+)  # fmt: skip
 
 
 class Interrupted(BaseException):

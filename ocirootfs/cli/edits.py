@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ocirootfs.cli.options import text
 from ocirootfs.edits import Edits, command
 from ocirootfs.errors import LocalError, UsageError, printable
 
@@ -20,12 +21,14 @@ def add_to(words: argparse.ArgumentParser) -> None:
     group = words.add_argument_group(
         "metadata (what metadata.json and labels.json say, instead of what the image does)"
     )
-    group.add_argument("--env", metavar="K=V", action="append", default=[], help="set a variable (repeat)")
-    group.add_argument("--unset-env", metavar="K", action="append", default=[], help="leave a variable out (repeat)")
-    group.add_argument("--user", metavar="USER[:GROUP]", help="who runs in it")
+    group.add_argument("--env", type=text, metavar="K=V", action="append", default=[], help="set a variable (repeat)")
+    group.add_argument(
+        "--unset-env", type=text, metavar="K", action="append", default=[], help="leave a variable out (repeat)"
+    )
+    group.add_argument("--user", type=text, metavar="USER[:GROUP]", help="who runs in it")
     group.add_argument("--entrypoint", metavar="JSON", help="""such as '["/bin/sh", "-c"]'; null: none""")
     group.add_argument("--cmd", metavar="JSON", help="the same for the command")
-    group.add_argument("--label", metavar="K=V", action="append", default=[], help="set a label (repeat)")
+    group.add_argument("--label", type=text, metavar="K=V", action="append", default=[], help="set a label (repeat)")
     group.add_argument(
         "--metadata", metavar="FILE", help="a metadata.json: what is in it replaces the image's, before the others"
     )

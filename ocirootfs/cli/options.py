@@ -64,7 +64,7 @@ def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "-
     group = words.add_argument_group("registry")
     group.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: linux on this machine's architecture")
     group.add_argument(
-        "--creds", metavar="USER[:PASSWORD]", help="credentials, instead of those that docker login saved"
+        "--creds", type=text, metavar="USER[:PASSWORD]", help="credentials, instead of those that docker login saved"
     )
     group.add_argument("--password-stdin", action="store_true", help="read the password of --creds from standard input")
     group.add_argument("--no-creds", action="store_true", help="ask as nobody, whatever was saved")
@@ -243,6 +243,14 @@ def size(text: str) -> int:
     return int(digits) * _UNITS[unit]
 
 
+def text(word: str) -> str:
+    """Read what goes into a document: as UTF-8, whatever the locale has made of it."""
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("this is not UTF-8") from None  # and a password perhaps
+
+
 def add_tmpdir(words: argparse.ArgumentParser) -> None:
     """Add where temporary files go."""
     words.add_argument("--tmpdir", metavar="DIR", help="for temporary files, if needed; default: TMPDIR or /tmp")
@@ -257,6 +265,7 @@ def registry(chosen: argparse.Namespace) -> Registry:
     named = os.environ.get("OCIROOTFS_MIRRORS", "").split() if chosen.mirror is None else chosen.mirror
     mirrors = [Mirror.parse(text) for text in named]
     find: credentials.Find = credentials.Keychain(authfile=chosen.authfile).find
+    _check_credentials(chosen)
     if chosen.no_creds:
         find = credentials.anonymous
     elif user := chosen.creds or os.environ.get("OCIROOTFS_USERNAME"):
@@ -277,6 +286,16 @@ def registry(chosen: argparse.Namespace) -> Registry:
         allow_foreign=chosen.allow_foreign,
         limits=limits(chosen),
     )
+
+
+def _check_credentials(chosen: argparse.Namespace) -> None:
+    """Refuse credentials that would count for nothing: whoever gave them would be a stranger without a word."""
+    if chosen.no_creds and (chosen.creds is not None or chosen.password_stdin):
+        raise UsageError("--no-creds and credentials exclude each other")
+    if chosen.creds is not None and not chosen.creds.partition(":")[0]:
+        raise UsageError("--creds has no user", hint="--creds USER, and the password with --password-stdin")
+    if chosen.password_stdin and not (chosen.creds or os.environ.get("OCIROOTFS_USERNAME")):
+        raise UsageError("--password-stdin is a password without a user", hint="--creds USER, or OCIROOTFS_USERNAME")
 
 
 def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:

@@ -110,8 +110,12 @@ def add_to(words: argparse.ArgumentParser) -> None:
 
 def _add_resource(words: argparse.ArgumentParser) -> None:
     group = words.add_argument_group("resource type (what resource_metadata.json says, with --layout resource-type)")
-    group.add_argument("--resource-type", metavar="NAME", help="default: the image's name without -resource")
-    group.add_argument("--resource-version", metavar="TEXT", help="default: the image's version label, or its tag")
+    group.add_argument(
+        "--resource-type", type=options.text, metavar="NAME", help="default: the image's name without -resource"
+    )
+    group.add_argument(
+        "--resource-version", type=options.text, metavar="TEXT", help="default: the image's version label, or its tag"
+    )
     group.add_argument("--privileged", action="store_true", help="its containers run as the worker's root")
     group.add_argument(
         "--unique-version-history", action="store_true", help="resources of one source do not share their versions"

@@ -130,9 +130,8 @@ def fetch(
     several = [images] if isinstance(images, Image) else list(images)
     if not several:
         raise UsageError("no image to fetch")
-    reference = several[0].reference
-    name = reference.name if reference else "image"
-    return fetching.fetch(several, destination_for(target, f"{name}.tar"), tmpdir=tmpdir, progress=progress)
+    destination = destination_for(target, packing.default_name(several[0], "none"))
+    return fetching.fetch(several, destination, tmpdir=tmpdir, progress=progress)
 
 
 def pack(  # noqa: PLR0913  # options, by keyword
@@ -306,6 +305,8 @@ def check(
         from ocirootfs.s3.url import S3Options, S3Url  # noqa: PLC0415  # as well
 
         url = S3Url.parse(source)
+        if url.is_prefix:
+            raise UsageError(f"'{printable(source)}' is a folder, not an object")
         key, chunks = url.key, _object(url, s3_options or S3Options(), s3_client)
     elif isinstance(source, str | os.PathLike) and source != "-":
         key = _put_by(regexp, os.path.basename(os.fspath(source)))

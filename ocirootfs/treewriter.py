@@ -44,6 +44,8 @@ class Losses:
     """Paths of files without their setuid and setgid bits, because they have not got their owners."""
     xattrs: list[bytes] = field(default_factory=list)
     """Paths with extended attributes, of those asked for, that the file system or the kernel did not take."""
+    capabilities: list[bytes] = field(default_factory=list)
+    """Paths of files without their capabilities, because extended attributes were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class TreeWriter:
             elif mode & _SET_IDS and entry.kind is Kind.FILE:
                 mode &= ~_SET_IDS
                 self._losses.set_ids.append(entry.path)
-            if entry.xattrs and self._xattrs:
+            if entry.xattrs:
                 self._set_xattrs(descriptor, entry)
             os.fchmod(descriptor, mode)
             os.utime(descriptor, ns=_times(entry))
@@ -144,6 +146,10 @@ class TreeWriter:
             raise self._refused(entry, error) from error
 
     def _set_xattrs(self, descriptor: int, entry: Entry) -> None:
+        if not self._xattrs:
+            if any(name == _CAPABILITY for name, _ in entry.xattrs):
+                self._losses.capabilities.append(entry.path)
+            return
         is_complete = True
         for name, value in entry.xattrs:
             if name != _CAPABILITY and (not name.startswith(b"user.") or name.startswith(_RESERVED)):

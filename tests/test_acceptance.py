@@ -132,7 +132,7 @@ def test_an_error_says_that_nothing_was_written(output: str, tmp_path: Path) -> 
 _AS_NOBODY = """\
 import encodings.idna, encodings.utf_8_sig, os, sys
 import tqdm, zlib_ng.zlib_ng, isal.isal_zlib, zstandard, xml.etree.ElementTree
-import ocirootfs.cli, ocirootfs.registry, ocirootfs.s3.destination
+import ocirootfs.cli.words, ocirootfs.registry, ocirootfs.s3.destination
 ocirootfs.s3.destination.make_client(ocirootfs.S3Options(region="us-east-1", endpoint_url="http://127.0.0.1:1"))
 os.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)
 sys.exit(ocirootfs.cli.main(sys.argv[1:]))

@@ -115,7 +115,8 @@ ROWS = [
     Row("pack IMAGE --output=", 2, err=("the destination is an empty name", "s3://BUCKET/KEY, or a path")),
     Row("fetch IMAGE --output=", 2, err=("the destination is an empty name",)),
     Row("pack IMAGE -o s3:/images/a.tgz", 2, err=("'s3:/images/a.tgz' is no place in a bucket", "s3://BUCKET/KEY")),
-    Row("pack IMAGE --result=", 2, err=("the destination is an empty name",)),
+    Row("pack IMAGE --result=", 2, err=("--result '' names no file", "a path")),
+    Row("pack IMAGE --result -", 2, err=("--result '-' names no file", "--json prints the same")),
     Row("pack IMAGE -o a.tgz --result ./a.tgz", 2, err=("--result would replace the archive 'a.tgz'",)),
     Row("pack IMAGE --result ubuntu-17.04.tgz", 2, err=("--result would replace the archive 'ubuntu-17.04.tgz'",)),
     Row("mirror IMAGE --timeout nan", 2, err=("argument --timeout: 'nan' is not a number of seconds",)),
@@ -128,6 +129,19 @@ ROWS = [
     Row("check IMAGE", 3, err=("there is no '", "what ocirootfs pack makes")),
     Row("mirror IMAGE", 3, err=("there is no file '", "LIST is a YAML file")),
     Row("pack --plat linux/arm64", 2, err=("no option --plat",)),
+    Row("fetch --bogus", 2, err=("there is no option --bogus",)),
+    Row("completion --shell", 2, err=("there is no option --shell",)),
+    Row("pack IMAGE --level 10", 2, err=("argument --level: there is no '10' (there are 1, 2",)),
+    Row("mirror IMAGE --sweep old", 2, err=("argument --sweep: 'old' is not a number of hours",)),
+    Row("inspect IMAGE --password-stdin", 2, err=("--password-stdin is a password without a user", "--creds USER")),
+    Row("inspect IMAGE --creds=", 2, err=("--creds has no user",)),
+    Row("inspect IMAGE --creds me --no-creds", 2, err=("--no-creds and credentials exclude each other",)),
+    Row("check s3://images/", 2, err=("'s3://images/' is a folder, not an object",)),
+    Row("check s3://images", 2, err=("names a bucket but no key", "s3://images/KEY")),
+    Row("pack https://hub.docker.com/_/ubuntu", 2, err=("is a URL", "hint: such as ubuntu:17.04")),
+    Row(f"pack IMAGE --source-date-epoch {'0' * 30}9{'0' * 18}", 2, err=("is not a number of seconds since 1970",)),
+    Row(f"pack IMAGE --source-date-epoch 1{'0' * 5000}", 2, err=("is not a number of seconds since 1970",)),
+    Row("fetch IMAGE -o ./", 0, b"./ubuntu-17.04.tar\n", files=("ubuntu-17.04.tar",)),
 ]  # fmt: skip
 
 
@@ -157,6 +171,29 @@ def test_what_is_typed(row: Row, ubuntu: str, here: Path) -> None:
     assert sorted(path.name for path in here.iterdir()) == sorted(row.files)
     if not row.status:
         assert ran.err == ""
+
+
+@pytest.mark.parametrize("option", ["--env=A=", "--user=", "--label=a=", "--unset-env=", "--resource-type="])
+def test_text_is_utf_8(option: str, ubuntu: str, here: Path) -> None:
+    ran = run("pack", ubuntu, f"{option}{os.fsdecode(bytes([0xE9]))}")
+    assert (ran.status, f"argument {option.partition('=')[0]}: this is not UTF-8" in ran.err) == (2, True), ran
+    assert list(here.iterdir()) == []
+
+
+def test_text_is_utf_8_in_any_locale(ubuntu: str, here: Path) -> None:
+    plain = environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    run("pack", ubuntu, "-o", "a.tgz", "--label", "who=Jürgen", "--user", "jürgen", env=plain).ok  # noqa: B018
+    with tarfile.open(here / "a.tgz") as archive:
+        said = {
+            name: json.load(archive.extractfile(name) or pytest.fail(name)) for name in ("labels.json", "metadata.json")
+        }
+    assert (said["labels.json"]["who"], said["metadata.json"]["user"]) == ("Jürgen", "jürgen")
+
+
+def test_a_file_that_looks_like_an_image_is_pointed_at(here: Path) -> None:
+    (here / "weird").mkdir()
+    ran = run("pack", "weird", "--retries", "0", env=environment(HTTPS_PROXY="http://127.0.0.1:1", NO_PROXY=None))
+    assert (ran.status, "hint: './weird' is what lies here" in ran.err) == (5, True), ran
 
 
 @pytest.mark.parametrize("typed", ["pack IMAGE > x.tgz", "pack IMAGE > x.tar.gz"])

@@ -244,7 +244,7 @@ def test_a_reader_who_has_left(words: list[str], unbuffered: str | None) -> None
 def test_a_full_disk(words: list[str], unbuffered: str | None) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         ran = run(*words, stdout=full, env=environment(PYTHONUNBUFFERED=unbuffered))
-    assert (ran.status, ran.err) == (8, "ocirootfs: error: No space left on device\n")
+    assert (ran.status, ran.err) == (8, "ocirootfs: error: cannot write standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("words", [["--version"], ["pack", "--help"]], ids=" ".join)

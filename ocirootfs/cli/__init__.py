@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from ocirootfs import __version__
 from ocirootfs.cli import streams
-from ocirootfs.cli.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from ocirootfs.cli.words import Words
 
 VERBS = {
     "fetch": "download images as one archive",
@@ -44,7 +45,7 @@ examples:
   docker save my/app | ocirootfs pack -o app.tgz
 
 exit status:
-  0 done   1 a bug   2 usage   3 no such image   4 not authorised
+  0 done   1 a bug   2 usage   3 not found   4 not authorised
   5 try again later   6 broken input   7 destination refused
   8 this machine (disk, permission)   128+N signal N
 """
@@ -52,6 +53,8 @@ exit status:
 
 def parser(verbs: Iterable[str] = VERBS) -> Words:
     """Return the parser of the whole command line, with the options of the `verbs` named alone."""
+    from ocirootfs.cli.words import Words  # noqa: PLC0415  # argparse is where most of a stop this early falls
+
     words = Words(
         prog="ocirootfs",
         description="Turn a container image into the rootfs archive that Concourse CI tasks run in.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from ocirootfs.cli import streams
 from ocirootfs.cli.echo import Echo
 from ocirootfs.cli.messages import NOTICE, Console
-from ocirootfs.errors import OcirootfsError, printable
+from ocirootfs.errors import LocalError, OcirootfsError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def run(command: Callable[[], None], *, quiet: bool, verbose: int, debug: bool, 
         _LOG.error("%s", text, extra={"is_plain": True, "status": status})
         return status
     except OSError as error:
-        return _failed(error, f"{error.strerror or error}", None, 8, debug=debug)
+        return _failed(error, _unforeseen(error), None, 8, debug=debug)
     except Exception as error:  # noqa: BLE001  # the last resort: a bug, reported as one
         if shortage := _shortage(error):
             return _failed(error, shortage, None, 8, debug=debug)
@@ -81,6 +82,16 @@ def _flush() -> None:
     except Interrupted as stop:
         stop.left = "what was asked for is done"
         raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LocalError(f"cannot write standard output: {error.strerror}") from error
+
+
+def _unforeseen(error: OSError) -> str:
+    """Say what the system refuses. All files of ours say where; what has no room and no name is standard output."""
+    where = "cannot write standard output: " if error.errno == errno.ENOSPC and error.filename is None else ""
+    return f"{where}{error.strerror or error}"
 
 
 def _shortage(error: Exception) -> str | None:

@@ -62,9 +62,10 @@ def latest_of(chosen: argparse.Namespace) -> int | None:
         text, name = os.environ.get("SOURCE_DATE_EPOCH") or None, "SOURCE_DATE_EPOCH"
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and int(text[:20]) < _LATEST):
+    digits = text.lstrip("0") or text[:1]
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) < _LATEST):
         raise UsageError(f"{name} '{printable(text, 40)}' is not a number of seconds since 1970")
-    return int(text)
+    return int(digits)
 
 
 def _content(path: str) -> bytes:

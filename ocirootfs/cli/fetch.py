@@ -30,7 +30,9 @@ def add_to(words: argparse.ArgumentParser) -> None:
     words.description = "Download images as one archive for ocirootfs pack, docker load, podman, skopeo."
     words.epilog = _EXAMPLES
     words.add_argument("images", metavar="IMAGE", nargs="+", help="a reference, such as ubuntu:17.04; or oci:DIR, …")
-    words.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
+    words.add_argument(
+        "-o", "--output", metavar="DEST", default="-", help="FILE, DIR/ or s3://BUCKET/KEY; default: -, standard output"
+    )
     words.add_argument(
         "--all-platforms", action="store_true", help="the whole index: images for all platforms, attestations"
     )
@@ -54,7 +56,9 @@ def run(chosen: argparse.Namespace) -> None:
             if image.manifest is None:
                 raise UsageError(f"'{text}' has no manifest, so it cannot be written as one")
         with bar(images, blobs(images), quiet=quiet, how=how) as progress:
-            ocirootfs.fetch(images, target, tmpdir=chosen.tmpdir, progress=progress)
+            stored = ocirootfs.fetch(images, target, tmpdir=chosen.tmpdir, progress=progress)
+    if stored.location != chosen.output:  # a directory was named, and the file has its default name
+        print(stored.location)
 
 
 def _check(chosen: argparse.Namespace) -> None:

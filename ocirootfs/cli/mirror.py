@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import time
+from argparse import ArgumentTypeError
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     )
     words.add_argument(
         "--sweep",
-        type=float,
+        type=_hours,
         metavar="HOURS",
         help="abort unfinished uploads of the list's objects that are so old: what SIGKILL leaves",
     )
@@ -137,11 +138,20 @@ def run(chosen: argparse.Namespace) -> None:
     _raise_failures(mirrored)
 
 
+def _hours(text: str) -> float:
+    """Read how old something is."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found < 1e6:  # nan is not, either
+        raise ArgumentTypeError(f"'{text}' is not a number of hours")
+    return found
+
+
 def _wanted(chosen: argparse.Namespace) -> list[Wanted]:
     if chosen.threads is not None and not 1 <= chosen.threads <= 256:
         raise UsageError(f"--threads {chosen.threads}: use 1 to 256")
-    if chosen.sweep is not None and not 0 <= chosen.sweep < 1e6:
-        raise UsageError("--sweep is not a number of hours")
     platform = options.platform(chosen)
     found = imagelist.parse(*_content(chosen), latest=edits.latest_of(chosen))
     return [replace(each, platform=each.platform or platform) for each in found]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import ocirootfs
 from ocirootfs.cli.progress import HOWS
 from ocirootfs.cli.words import HelpAll
-from ocirootfs.errors import UsageError, printable
+from ocirootfs.errors import AuthError, NotFoundError, TemporaryError, UsageError, printable
 from ocirootfs.expansion import EXPANDED
 from ocirootfs.limits import RANGES, USUAL, Limits, names
 from ocirootfs.platform import Platform
@@ -135,20 +135,33 @@ def several(
     """Open the images that SOURCEs and the options describe, with one client for all of them."""
     with ExitStack() as stack:
         client = stack.enter_context(registry(chosen)) if any(Source.parse(text).reference for text in texts) else None
-        yield [
-            stack.enter_context(
-                ocirootfs.open(
-                    text,
-                    platform=platform(chosen),
-                    name=name,
-                    all_platforms=all_platforms,
-                    registry=client,
-                    tmpdir=chosen.tmpdir,
-                    limits=limits(chosen),
+
+        def one(text: str) -> Image:
+            with _pointing_at_files(text):
+                return stack.enter_context(
+                    ocirootfs.open(
+                        text,
+                        platform=platform(chosen),
+                        name=name,
+                        all_platforms=all_platforms,
+                        registry=client,
+                        tmpdir=chosen.tmpdir,
+                        limits=limits(chosen),
+                    )
                 )
-            )
-            for text in texts
-        ]
+
+        yield list(map(one, texts))
+
+
+@contextmanager
+def _pointing_at_files(text: str) -> Iterator[None]:
+    """Add to an error of a registry that there is a file of the name that it was asked for."""
+    try:
+        yield
+    except (NotFoundError, AuthError, TemporaryError) as error:
+        if Source.parse(text).reference and os.path.exists(text):
+            error.hint = f"'./{printable(text)}' is what lies here; a bare name is an image's"
+        raise
 
 
 def add_source(words: argparse.ArgumentParser) -> None:

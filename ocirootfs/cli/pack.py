@@ -82,7 +82,7 @@ def add_to(words: argparse.ArgumentParser) -> None:
     words.add_argument(
         "--exclude", metavar="GLOB", action="append", default=[], help="leave paths out; from the image's root (repeat)"
     )
-    words.add_argument("--devices", choices=("drop", "keep"), help="device nodes; default: drop for concourse")
+    words.add_argument("--devices", choices=("drop", "keep"), help="device nodes; concourse: drop, and never /dev's")
     level = words.add_mutually_exclusive_group()
     level.add_argument(
         "--level",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ocirootfs import versions
 from ocirootfs.api import require_path
 from ocirootfs.destination import FileDestination
-from ocirootfs.errors import printable
+from ocirootfs.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ def kept_in(path: str | None) -> Iterator[Callable[[str], None]]:
     if path is None:
         yield lambda _: None
         return
+    if path in ("", "-") or path.startswith("s3:"):
+        raise UsageError(f"--result '{printable(path)}' names no file", hint="a path; --json prints the same")
     require_path(path)
     destination = FileDestination(path)
     try:

@@ -64,6 +64,6 @@ def printed(text: str) -> int:
     except OSError as error:
         discard()
         if error.errno != errno.EBADF:  # see flush(); where Python does not buffer, writing is refused already
-            say(f"ocirootfs: error: {error.strerror}")
+            say(f"ocirootfs: error: cannot write standard output: {error.strerror}")
             return 8
     return 0

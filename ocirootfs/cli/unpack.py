@@ -101,6 +101,7 @@ def _report(unpacked: Unpacked, chosen: argparse.Namespace) -> None:
     losses = [
         (unpacked.report.devices, "device nodes are left out; --devices keep makes them, as root"),
         (unpacked.losses.set_ids, "files are without their setuid and setgid bits, as they are not their owners'"),
+        (unpacked.losses.capabilities, "files are without their capabilities; --xattrs writes those, as root"),
         (unpacked.losses.xattrs, "files are without some of their extended attributes, which were refused"),
     ]
     for paths, what in losses:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ocirootfs.cli import streams
@@ -111,6 +112,8 @@ class Words(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse, and complain here of what is left: this parser knows what it could have been."""
+        if not self.verbs():
+            self._require_known(args or ())
         found, left = super().parse_known_args(args, namespace)
         if strange := [word for word in left if word.startswith("-") and word != "-"]:
             names = [word.partition("=")[0] for word in strange]
@@ -120,6 +123,13 @@ class Words(argparse.ArgumentParser):
             to = "-o says where to" if "--output" in self._option_string_actions else None
             self._complain(f"unexpected '{rest[0]}'", to)
         return found, []
+
+    def _require_known(self, args: Sequence[str]) -> None:
+        """Complain of a long option that there is not before argparse misses an argument: it may be why that is not."""
+        for word in takewhile("--".__ne__, args):
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                self._complain(f"there is no option {name}", meant(name, self._option_string_actions))
 
     def _placed(self, found: argparse.Namespace, left: Sequence[str]) -> list[str]:
         """Give words that stand behind an option to the arguments that have none yet; return the rest.
@@ -140,7 +150,7 @@ class Words(argparse.ArgumentParser):
             return
         known = ", ".join(map(str, action.choices))
         more = ("--help", "--version") if action.dest == "verb" else ()
-        guess = meant(str(value), [*map(str, action.choices), *more])
+        guess = meant(str(value), [*map(str, action.choices), *more]) if isinstance(value, str) else None
         raise argparse.ArgumentError(
             action, f"there is no '{value}'" + (f", {guess}" if guess else "") + f" (there are {known})"
         )
@@ -179,7 +189,7 @@ def _names(group: argparse._ArgumentGroup) -> str:
 
     words = [action.option_strings[-1] for action in group._group_actions]  # noqa: SLF001
     indent = " " * 12
-    return textwrap.fill(" ".join(words), 79, initial_indent=f"  {label(group):<10}", subsequent_indent=indent,
+    return textwrap.fill(" ".join(words), 79, initial_indent=f"  {label(group):<9} ", subsequent_indent=indent,
                          break_on_hyphens=False, break_long_words=False)  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class S3Url:
         if not slash:
             raise UsageError(
                 f"'{shown}' names a bucket but no key",
-                hint=f"'s3://{bucket}/' would put the archive there under its default name",
+                hint=f"s3://{bucket}/KEY, or s3://{bucket}/ to put an archive there under its default name",
             )
         if fault := _key_fault(key):
             raise UsageError(f"'{shown}': the key {fault}")

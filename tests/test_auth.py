@@ -264,6 +264,22 @@ def test_challenges_without_an_answer(challenges: list[str], says: str) -> None:
         authorizer(TokenServer()).answer(ORIGIN, IMAGE, challenges, None)
 
 
+@pytest.mark.parametrize("status", [201, 203])
+def test_a_token_is_a_token_whatever_the_answer_is_called(status: int) -> None:
+    server = TokenServer(b'{"token": "T1", "refresh_token": "R1"}', status)
+    subject = authorizer(server)
+
+    assert subject.answer(ORIGIN, IMAGE, CHALLENGE, None) == "Bearer T1"
+    assert subject.answer(ORIGIN, IMAGE, CHALLENGE, "Bearer T1") == "Bearer T1"
+    assert [bool(request.form) for request in server.asked] == [False, True]
+
+
+@pytest.mark.parametrize("status", [302, 304, 399])
+def test_what_is_no_error_is_not_shown(status: int) -> None:
+    with pytest.raises(AuthError, match=f"answered {status}$"):
+        authorizer(TokenServer(b'{"token": "t0ken"}', status)).answer(ORIGIN, IMAGE, CHALLENGE, None)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [

@@ -167,7 +167,7 @@ class Authorizer:
         key = (origin, realm, parameters.get("service", ""))
         started = self._clock()
         status, body = self._again(key, parameters) or self._ask(realm, origin, parameters, credentials)
-        if status != 200:
+        if not _is_good(status):
             raise self._denied(realm, status, body, reference, credentials)
         given = _token(body, realm, self._json_depth)
         if given.refresh:
@@ -180,7 +180,7 @@ class Authorizer:
         if refresh is None:
             return None
         answer = self._exchange(TokenRequest(key[1], key[0], form=_refreshing(refresh, parameters)))
-        if answer[0] != 200:
+        if not _is_good(answer[0]):
             return None
         self._refreshing[key] = refresh  # good until the answer brings another
         return answer
@@ -199,7 +199,8 @@ class Authorizer:
     def _denied(
         self, realm: str, status: int, body: bytes, reference: Reference, credentials: Credentials | None
     ) -> AuthError:
-        said = f"{status} {complaint(body)}".strip()
+        # Only an error's body is shown: any other may hold a token.
+        said = f"{status} {complaint(body)}".strip() if status >= 400 else str(status)
         if status in {401, 403} and credentials:
             message = f"the token server {redacted(realm)} rejects the credentials for {reference.registry}: {said}"
         elif status in {401, 403}:
@@ -268,6 +269,11 @@ def _parameters(challenge: Challenge, reference: Reference) -> dict[str, str]:
     service = challenge.parameters.get("service", "")
     scope = f"repository:{reference.repository}:pull"
     return {**({"service": service} if service else {}), "scope": scope, "client_id": CLIENT_ID}
+
+
+def _is_good(status: int) -> bool:
+    """Tell an answer with a token. It should be a 200, but some server answers a POST with 201, some proxy with 203."""
+    return 200 <= status < 300
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:

@@ -69,6 +69,8 @@ ATTACKS: Rows = {
     "credential helpers": (
         "credentials::names_of_helpers", "credentials::helpers_that_fail",
         "credentials::helpers_are_not_looked_for_in_relative_directories",
+        "credentials::a_helper_may_leave_somebody_behind_who_holds_its_output",
+        "signals::a_credential_helper_that_hangs_is_stopped",
     ),
     "credential files": (
         "credentials::a_usual_file_that_cannot_be_used_is_left_out",

@@ -26,6 +26,7 @@ from ocirootfs.errors import AuthError, InputError, TemporaryError, printable
 from ocirootfs.limits import USUAL
 from ocirootfs.registry.challenge import Challenge, parse_challenges
 from ocirootfs.registry.complaint import complaint
+from ocirootfs.registry.credhelper import Running
 from ocirootfs.registry.origin import Origin, address, is_loopback, joined, redacted
 
 if TYPE_CHECKING:
@@ -89,11 +90,16 @@ class Authorizer:
         self._find = find
         self._trusted = frozenset(host.lower() for host in trusted_realms)
         self._clock = clock
+        self._helpers = Running()
         self._lock = threading.RLock()
         self._passes: dict[tuple[Origin, str], _Pass] = {}
         self._searches: dict[tuple[str, str], Search] = {}
         self._refreshing: dict[tuple[Origin, str, str], str] = {}  # by registry, realm and service
         self._withheld: dict[str, str] = {}  # by registry: the token server that was not told the credentials
+
+    def close(self) -> None:
+        """End the credential helpers that other threads wait for; no other is asked."""
+        self._helpers.stop()
 
     def header(self, origin: Origin, reference: Reference) -> str | None:
         """Return the Authorization that served last for this repository, None before the first challenge."""
@@ -125,7 +131,8 @@ class Authorizer:
         key = (reference.registry, reference.repository)
         with self._lock:
             if key not in self._searches:
-                self._searches[key] = self._find(reference)
+                with self._helpers.watching():
+                    self._searches[key] = self._find(reference)
             return self._searches[key]
 
     def _forget(self, reference: Reference) -> None:

@@ -122,7 +122,8 @@ class Registry:
         self._origins = {m.host: Origin.of(f"{m.scheme}://{m.host}") for m in parsed if m.scheme}
 
     def close(self) -> None:
-        """Close the connections; iterators of blobs end with an error."""
+        """Close the connections; iterators of blobs end with an error, and so do searches for credentials."""
+        self._authorizer.close()
         self._transport.close()
 
     def __enter__(self) -> Registry:

@@ -301,6 +301,26 @@ def test_helpers_that_fail(helpers: Path, text: str, says: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("#!/nonexistent/python\n", "there is no such interpreter"),
+        ("echo", "exec format error"),
+        ("", "exec format error"),
+    ],
+)
+def test_helpers_that_cannot_be_run(helpers: Path, program: str, says: str) -> None:
+    environ = script(helpers, "bad", "")
+    (helpers / "docker-credential-bad").write_text(program)
+    environ["DOCKER_AUTH_CONFIG"] = json.dumps({"credsStore": "bad", "auths": {"registry.example:5000": auth("file")}})
+
+    search = Keychain(environ).find(IMAGE)
+
+    assert search.credentials is not None
+    assert search.credentials.username == "file"
+    assert search.troubles == (f"cannot run {helpers}/docker-credential-bad: {says}, which DOCKER_AUTH_CONFIG names",)
+
+
 def test_a_helper_may_leave_somebody_behind_who_holds_its_output(helpers: Path) -> None:
     """As one that starts an agent: its own end is the end of its answer, not the agent's."""
     environ = script(helpers, "one", f"setsid sleep 9 & {ANSWER}")

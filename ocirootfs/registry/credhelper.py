@@ -7,6 +7,7 @@ Source: github.com/docker/docker-credential-helpers. `get` reads a server from s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -37,9 +38,9 @@ _PIECE = 64 << 10
 def ask(name: str, server: str, environ: Mapping[str, str], timeout: float = _TIMEOUT) -> tuple[str, str] | None:
     """Return the user name and the secret that helper `name` has for `server`, None if it has none.
 
-    The helper is looked for in the absolute directories of PATH. Raises AuthError if it is missing, fails or
-    hangs, TemporaryError if it was stopped (see `Running`); what it wrote is shown only if it failed, since otherwise
-    that is the secret.
+    The helper is looked for in the absolute directories of PATH. Raises AuthError if it is missing, cannot be run,
+    fails or hangs, TemporaryError if it was stopped (see `Running`). What it wrote is shown only if it failed, since
+    otherwise that is the secret.
     """
     if not _NAME.fullmatch(name):
         raise AuthError(f"'{printable(name, 40)}' is not the name of a credential helper")
@@ -107,15 +108,7 @@ _RUNNING: ContextVar[Running] = ContextVar("_RUNNING")
 def _run(program: str, server: str, environ: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
     """Run the helper, and kill it with its children when it takes too long, says too much, or nobody waits any more."""
     end = time.monotonic() + timeout
-    process = subprocess.Popen(  # noqa: S603 - a name from the user's own configuration, found in the user's PATH
-        [program, "get"],
-        bufsize=0,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={name: value for name, value in environ.items() if name != _OWN_SECRET},
-        start_new_session=True,
-    )
+    process = _started(program, environ)
     try:
         with _RUNNING.get(Running()).holding(process):
             _ask(process, server)
@@ -129,6 +122,22 @@ def _run(program: str, server: str, environ: Mapping[str, str], timeout: float) 
         _wait(process, _PATIENCE)
         for pipe in filter(None, (process.stdin, process.stdout)):
             pipe.close()
+
+
+def _started(program: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - a name from the user's own configuration, found in the user's PATH
+            [program, "get"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={name: value for name, value in environ.items() if name != _OWN_SECRET},
+            start_new_session=True,
+        )
+    except OSError as error:
+        reason = "there is no such interpreter" if error.errno == errno.ENOENT else f"{error.strerror}".lower()
+        raise AuthError(f"cannot run {printable(program)}: {reason}") from None
 
 
 def _ask(process: subprocess.Popen[bytes], server: str) -> None:

@@ -141,15 +141,19 @@ class Authorizer:
         if key in self._searches and self._searches[key].credentials:
             del self._searches[key]
 
-    def advice(self, reference: Reference) -> str:
-        """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""
+    def advice(self, reference: Reference, *, is_told: bool = True) -> str:
+        """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there.
+
+        `is_told` says whether the registry has seen the credentials, if there are any.
+        """
         search = self.search(reference)
         host = self._withheld.get(reference.registry)
         if host:
             return f"its token server {host} was not told the credentials; if that is right: --trust-realm {host}"
         if search.credentials:
             user = f"user '{printable(search.credentials.username, 60)}'" if search.credentials.username else "a token"
-            said = f"tried as {user} from {search.credentials.source}"
+            tried = "tried as" if is_told else "not tried, as it is not asked for:"
+            said = f"{tried} {user} from {search.credentials.source}"
         else:
             said = f"no credentials for {reference.registry} in {', '.join(search.places) or 'the usual places'}"
         return "; ".join((said, *search.troubles, *reference.doubts))
@@ -157,7 +161,7 @@ class Authorizer:
     def _basic(self, origin: Origin, reference: Reference) -> str:
         search = self.search(reference)
         if not search.credentials or not search.credentials.username:
-            raise AuthError(f"{origin} wants a user name and a password", hint=self.advice(reference))
+            raise AuthError(f"{origin} wants a user name and a password", hint=self.advice(reference, is_told=False))
         return _basic(search.credentials)
 
     def _bearer(self, origin: Origin, reference: Reference, challenge: Challenge) -> _Pass:

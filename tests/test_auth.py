@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,6 +198,33 @@ def test_what_another_thread_has_renewed_is_not_renewed_again() -> None:
     assert len(server.asked) == 1
     subject.answer(ORIGIN, IMAGE, CHALLENGE, "Bearer T1")
     assert len(server.asked) == 2
+
+
+def test_nobody_waits_for_another_registrys_token_server() -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def exchange(request: TokenRequest) -> tuple[int, bytes]:
+        if "slow.example" in request.url:
+            asked.set()
+            go.wait(20)
+        return 200, b'{"token": "T1"}'
+
+    subject = Authorizer(exchange, ME)
+    slow = Origin.of("https://slow.example")
+
+    def wait() -> str:
+        return subject.answer(slow, Reference.parse("slow.example/a/b"), ['Bearer realm="/token"'], None)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait)
+        assert asked.wait(10)
+        try:
+            other = pool.submit(subject.answer, ORIGIN, IMAGE, CHALLENGE, None)
+            assert other.result(5) == "Bearer T1"
+            assert pool.submit(subject.header, slow, IMAGE).result(5) is None
+        finally:
+            go.set()
+        assert waiting.result(10) == "Bearer T1"
 
 
 REALMS = [  # registry, realm, and what becomes of it: refused, anonymous, or with the password

@@ -74,7 +74,11 @@ class _Given:
 
 
 class Authorizer:
-    """Knows the Authorization header for each repository, and renews it. Safe for threads."""
+    """Knows the Authorization header for each repository, and renews it.
+
+    Safe for threads: several that want the same ask once, those that want something else do not wait for them. So
+    `find` is called from several threads at a time, and never twice for the same repository.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,8 @@ class Authorizer:
         self._trusted = frozenset(host.lower() for host in trusted_realms)
         self._clock = clock
         self._helpers = Running()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # held for a moment; the dicts below are safe by themselves
+        self._turns: dict[tuple[object, str], threading.Lock] = {}
         self._passes: dict[tuple[Origin, str], _Pass] = {}
         self._searches: dict[tuple[str, str], Search] = {}
         self._refreshing: dict[tuple[Origin, str, str], str] = {}  # by registry, realm and service
@@ -103,8 +108,7 @@ class Authorizer:
 
     def header(self, origin: Origin, reference: Reference) -> str | None:
         """Return the Authorization that served last for this repository, None before the first challenge."""
-        with self._lock:
-            known = self._passes.get((origin, reference.repository))
+        known = self._passes.get((origin, reference.repository))
         return known.header if known and self._clock() < known.expires else None
 
     def answer(self, origin: Origin, reference: Reference, challenges: Sequence[str], stale: str | None) -> str:
@@ -112,7 +116,7 @@ class Authorizer:
 
         `stale` is the header that was refused: if another thread has renewed it since, theirs is returned.
         """
-        with self._lock:
+        with self._turn(origin, reference):
             known = self.header(origin, reference)
             if known and known != stale:
                 return known
@@ -129,17 +133,23 @@ class Authorizer:
     def search(self, reference: Reference) -> Search:
         """Return the credentials for `reference`, searched for once as long as they serve."""
         key = (reference.registry, reference.repository)
-        with self._lock:
+        with self._turn(reference.registry, reference):
             if key not in self._searches:
                 with self._helpers.watching():
                     self._searches[key] = self._find(reference)
             return self._searches[key]
 
+    def _turn(self, whom: Origin | str, reference: Reference) -> threading.Lock:
+        """Return what to hold while `whom` is asked about a repository: a registry, or the user about a registry."""
+        with self._lock:
+            return self._turns.setdefault((whom, reference.repository), threading.Lock())
+
     def _forget(self, reference: Reference) -> None:
         """Search anew next time: passwords that helpers and clouds give end, and what they say now may be another."""
         key = (reference.registry, reference.repository)
-        if key in self._searches and self._searches[key].credentials:
-            del self._searches[key]
+        with self._turn(reference.registry, reference):
+            if key in self._searches and self._searches[key].credentials:
+                del self._searches[key]
 
     def advice(self, reference: Reference, *, is_told: bool = True) -> str:
         """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there.

@@ -58,6 +58,7 @@ class Search:
     troubles: tuple[str, ...] = ()
 
 
+# Called from any thread, and from several at a time for different repositories.
 Find: TypeAlias = "Callable[[Reference], Search]"
 
 

@@ -28,6 +28,7 @@ from ocirootfs.registry.challenge import Challenge, parse_challenges
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.credhelper import Running
 from ocirootfs.registry.origin import Origin, address, is_loopback, joined, redacted
+from ocirootfs.registry.siblings import are_siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -232,7 +233,7 @@ class Authorizer:
 
     def _trusts(self, realm: str, origin: Origin) -> bool:
         host = Origin.of(realm).host
-        return host == origin.host or host in self._trusted or _are_siblings(host, origin.host)
+        return host == origin.host or host in self._trusted or are_siblings(host, origin.host)
 
 
 def _preferred(challenges: Sequence[Challenge], origin: Origin) -> Challenge:
@@ -269,21 +270,6 @@ def _realm(challenge: Challenge, origin: Origin) -> str:
 def _is_private(origin: Origin) -> bool:
     found = address(origin.host)
     return found is not None and found.is_private
-
-
-def _are_siblings(one: str, other: str) -> bool:
-    """Tell whether two DNS names share a domain that somebody owns: `auth.docker.io`, `registry-1.docker.io`."""
-    if address(one) or address(other):
-        return False
-    domain = _domain(one)
-    return len(domain) > 1 and domain == _domain(other)
-
-
-def _domain(host: str) -> list[str]:
-    """Return the last two labels, or three where the two look like `co.uk`."""
-    labels = host.split(".")
-    national = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
-    return labels[-3:] if national else labels[-2:]
 
 
 def _parameters(challenge: Challenge, reference: Reference) -> dict[str, str]:

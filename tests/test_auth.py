@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,20 @@ def test_basic() -> None:
     assert subject.answer(ORIGIN, IMAGE, ['Negotiate, Basic realm="x"'], None) == BASIC
     assert subject.header(ORIGIN, IMAGE) == BASIC
     assert server.asked == []
+
+
+@pytest.mark.parametrize("empty", ['Bearer service="x"', 'Bearer realm=""', "Bearer"])
+def test_basic_before_a_bearer_from_nowhere(empty: str) -> None:
+    assert authorizer(TokenServer()).answer(ORIGIN, IMAGE, [empty, 'Basic realm="x"'], None) == BASIC
+
+
+def test_basic_takes_any_bytes() -> None:
+    """As Python reads arguments, variables and standard input: what is no UTF-8 is escaped."""
+    find = fixed(Credentials("me", "p\udcff"))
+
+    header = authorizer(TokenServer(), find).answer(ORIGIN, IMAGE, ['Basic realm="x"'], None)
+
+    assert base64.b64decode(header.removeprefix("Basic ")) == b"me:p\xff"
 
 
 def test_basic_without_credentials_says_where_they_were_looked_for() -> None:

@@ -162,6 +162,7 @@ ENTRIES: list[tuple[dict[str, Any], tuple[str, str, str, str] | None]] = [
     (auth("me"), ("me", "s3cret", "", "")),
     (auth("me", "a:b"), ("me", "a:b", "", "")),
     (auth("me", "päss"), ("me", "päss", "", "")),
+    ({"auth": "bWU6cP8="}, ("me", "p\udcff", "", "")),  # in no encoding
     ({"auth": auth("me")["auth"].rstrip("=")}, ("me", "s3cret", "", "")),
     (auth("me", "s3cret\0\0"), ("me", "s3cret", "", "")),
     ({"username": "me", "password": "s3cret"}, ("me", "s3cret", "", "")),

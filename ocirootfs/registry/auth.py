@@ -237,11 +237,15 @@ class Authorizer:
 
 
 def _preferred(challenges: Sequence[Challenge], origin: Origin) -> Challenge:
-    """Choose Bearer over Basic: it is the narrower right, and the one that anonymous users can get."""
-    for scheme in ("bearer", "basic"):
-        for challenge in challenges:
-            if challenge.scheme == scheme:
-                return challenge
+    """Choose Bearer over Basic: it is the narrower right, and the one that anonymous users can get.
+
+    One that does not say from where comes last, as nobody can answer it.
+    """
+    bearer = [challenge for challenge in challenges if challenge.scheme == "bearer"]
+    placed = [challenge for challenge in bearer if challenge.parameters.get("realm")]
+    basic = [challenge for challenge in challenges if challenge.scheme == "basic"]
+    if known := placed or basic or bearer:
+        return known[0]
     if not challenges:
         raise AuthError(f"{origin} refuses access and does not say how to get it")
     asked = ", ".join(printable(challenge.scheme, 20) for challenge in challenges[:5])
@@ -315,7 +319,8 @@ def _lifetime(value: strictjson.Json) -> float:
 def _basic(credentials: Credentials) -> str:
     # A server that knows no POST takes an identity token in place of the password (Azure's tokens are made for both).
     pair = f"{credentials.username}:{credentials.password or credentials.identity_token}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+    # Bytes that are no UTF-8, of an argument or of standard input, are sent as they came.
+    return "Basic " + base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode("ascii")
 
 
 def _as_bearer(token: str, source: str) -> str:

@@ -186,7 +186,8 @@ class Registry:
         if answer.status == 404 and entry:
             where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
             raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
-        _demand_success(answer, what, hint="; ".join(reference.doubts) or "is the tag spelled right?")
+        guess = "is it in another repository, or removed?" if pinned.digest else "is the tag spelled right?"
+        _demand_success(answer, what, hint="; ".join(reference.doubts) or guess)
         if pinned.digest:
             actual = Digest.of(answer.body, pinned.digest.algorithm)
             if actual != pinned.digest:

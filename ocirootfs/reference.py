@@ -26,6 +26,8 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _IMAGE_ID = re.compile(r"[a-f0-9]{64}", re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://", re.ASCII)
+# All before the last @ that no digest follows; people who think of URLs write a user and a password there.
+_LOGIN = re.compile(r".*@(?!(?:sha|md|blake)[0-9a-z]*:|$)", re.DOTALL)
 _REPOSITORY_LIMIT = 255  # distribution/reference, NameTotalLengthMax
 
 
@@ -52,6 +54,8 @@ class Reference:
         name = text.removeprefix("docker://")
         if _URL.match(name):
             raise _not_a_name(text, name)
+        if (login := _LOGIN.match(name)) and ":" in login[0]:
+            raise _with_password(name[login.end() :])
         if _IMAGE_ID.fullmatch(name):
             raise _invalid(text, "it is an image ID, not a name")
         registry, rest = _split_registry(name)
@@ -165,7 +169,8 @@ def _invalid(text: str, reason: str, *, hint: str | None = None) -> UsageError:
 
 def _not_a_name(text: str, name: str) -> UsageError:
     scheme, separator, rest = name.partition("://")
-    bare = printable(re.sub(r"^[^/]*@|[?#].*", "", rest, flags=re.DOTALL), 120)  # a password, a signature
+    unsigned = re.sub(r"[?#].*", "", rest, flags=re.DOTALL)
+    bare = printable(_LOGIN.sub("", unsigned), 120)  # without a password, too
     where = text.removesuffix(name)
     hint = f"use '{bare}'"
     try:
@@ -173,3 +178,8 @@ def _not_a_name(text: str, name: str) -> UsageError:
     except UsageError:  # a page of a web site, say
         hint = "such as ubuntu:17.04, or registry.corp/team/app:1"
     return UsageError(f"'{where}{scheme}{separator}{bare}' is a URL, not an image reference", hint=hint)
+
+
+def _with_password(bare: str) -> UsageError:
+    shown = printable(bare, 120)
+    return UsageError(f"invalid image reference '***@{shown}': it holds a password", hint=f"use '{shown}' and --creds")

@@ -48,7 +48,7 @@ ATTACKS: Rows = {
         "blob_faults::25_a_challenge_of_the_cdn_is_not_answered",
     ),
     "a token server of somebody else": (
-        "auth::realms", "registry_faults_auth::a_foreign_token_server_must_be_trusted_by_name",
+        "auth::realms", "siblings::strangers", "registry_faults_auth::a_foreign_token_server_must_be_trusted_by_name",
     ),
     "a token server that redirects": (
         "edge_attacks::redirects_of_a_token_server", "registry::a_refresh_token_is_not_carried_along_a_redirect",
@@ -69,6 +69,8 @@ ATTACKS: Rows = {
     "credential helpers": (
         "credentials::names_of_helpers", "credentials::helpers_that_fail",
         "credentials::helpers_are_not_looked_for_in_relative_directories",
+        "credentials::a_helper_may_leave_somebody_behind_who_holds_its_output",
+        "signals::a_credential_helper_that_hangs_is_stopped",
     ),
     "credential files": (
         "credentials::a_usual_file_that_cannot_be_used_is_left_out",
@@ -76,6 +78,7 @@ ATTACKS: Rows = {
     ),
     "secrets anywhere else": (
         "secrets::a_registrys_secrets", "secrets::a_buckets_secrets", "edge_attacks::what_a_url_holds_is_not_shown",
+        "auth::what_is_no_error_is_not_shown", "reference::a_password_is_not_repeated",
     ),
     "passwords as arguments": (
         "edge_attacks::no_option_takes_a_password_alone", "secrets::a_password_among_the_arguments_is_in_no_message",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +124,20 @@ def test_basic() -> None:
     assert server.asked == []
 
 
+@pytest.mark.parametrize("empty", ['Bearer service="x"', 'Bearer realm=""', "Bearer"])
+def test_basic_before_a_bearer_from_nowhere(empty: str) -> None:
+    assert authorizer(TokenServer()).answer(ORIGIN, IMAGE, [empty, 'Basic realm="x"'], None) == BASIC
+
+
+def test_basic_takes_any_bytes() -> None:
+    """As Python reads arguments, variables and standard input: what is no UTF-8 is escaped."""
+    find = fixed(Credentials("me", "p\udcff"))
+
+    header = authorizer(TokenServer(), find).answer(ORIGIN, IMAGE, ['Basic realm="x"'], None)
+
+    assert base64.b64decode(header.removeprefix("Basic ")) == b"me:p\xff"
+
+
 def test_basic_without_credentials_says_where_they_were_looked_for() -> None:
     with pytest.raises(AuthError, match="wants a user name") as caught:
         authorizer(TokenServer(), anonymous).answer(ORIGIN, IMAGE, ['Basic realm="x"'], None)
@@ -198,6 +215,33 @@ def test_what_another_thread_has_renewed_is_not_renewed_again() -> None:
     assert len(server.asked) == 2
 
 
+def test_nobody_waits_for_another_registrys_token_server() -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def exchange(request: TokenRequest) -> tuple[int, bytes]:
+        if "slow.example" in request.url:
+            asked.set()
+            go.wait(20)
+        return 200, b'{"token": "T1"}'
+
+    subject = Authorizer(exchange, ME)
+    slow = Origin.of("https://slow.example")
+
+    def wait() -> str:
+        return subject.answer(slow, Reference.parse("slow.example/a/b"), ['Bearer realm="/token"'], None)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait)
+        assert asked.wait(10)
+        try:
+            other = pool.submit(subject.answer, ORIGIN, IMAGE, CHALLENGE, None)
+            assert other.result(5) == "Bearer T1"
+            assert pool.submit(subject.header, slow, IMAGE).result(5) is None
+        finally:
+            go.set()
+        assert waiting.result(10) == "Bearer T1"
+
+
 REALMS = [  # registry, realm, and what becomes of it: refused, anonymous, or with the password
     ("https://registry.example.com", "https://registry.example.com/token", "password"),
     ("https://registry.example.com", "https://REGISTRY.example.com:444/token", "password"),
@@ -262,6 +306,22 @@ def test_realms(registry: str, realm: str, outcome: str) -> None:
 def test_challenges_without_an_answer(challenges: list[str], says: str) -> None:
     with pytest.raises(AuthError, match=says):
         authorizer(TokenServer()).answer(ORIGIN, IMAGE, challenges, None)
+
+
+@pytest.mark.parametrize("status", [201, 203])
+def test_a_token_is_a_token_whatever_the_answer_is_called(status: int) -> None:
+    server = TokenServer(b'{"token": "T1", "refresh_token": "R1"}', status)
+    subject = authorizer(server)
+
+    assert subject.answer(ORIGIN, IMAGE, CHALLENGE, None) == "Bearer T1"
+    assert subject.answer(ORIGIN, IMAGE, CHALLENGE, "Bearer T1") == "Bearer T1"
+    assert [bool(request.form) for request in server.asked] == [False, True]
+
+
+@pytest.mark.parametrize("status", [302, 304, 399])
+def test_what_is_no_error_is_not_shown(status: int) -> None:
+    with pytest.raises(AuthError, match=f"answered {status}$"):
+        authorizer(TokenServer(b'{"token": "t0ken"}', status)).answer(ORIGIN, IMAGE, CHALLENGE, None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirootfs.errors import AuthError, UsageError
+from ocirootfs.errors import AuthError, TemporaryError, UsageError
 from ocirootfs.reference import Reference
 from ocirootfs.registry import credhelper
 from ocirootfs.registry.credentials import Credentials, Keychain, anonymous, fixed
@@ -159,6 +162,7 @@ ENTRIES: list[tuple[dict[str, Any], tuple[str, str, str, str] | None]] = [
     (auth("me"), ("me", "s3cret", "", "")),
     (auth("me", "a:b"), ("me", "a:b", "", "")),
     (auth("me", "päss"), ("me", "päss", "", "")),
+    ({"auth": "bWU6cP8="}, ("me", "p\udcff", "", "")),  # in no encoding
     ({"auth": auth("me")["auth"].rstrip("=")}, ("me", "s3cret", "", "")),
     (auth("me", "s3cret\0\0"), ("me", "s3cret", "", "")),
     ({"username": "me", "password": "s3cret"}, ("me", "s3cret", "", "")),
@@ -296,6 +300,63 @@ def test_helpers_that_fail(helpers: Path, text: str, says: str) -> None:
         credhelper.ask("bad", "registry.example:5000", environ, timeout=0.2 if "sleep" in text else 20)
 
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("#!/nonexistent/python\n", "there is no such interpreter"),
+        ("echo", "exec format error"),
+        ("", "exec format error"),
+    ],
+)
+def test_helpers_that_cannot_be_run(helpers: Path, program: str, says: str) -> None:
+    environ = script(helpers, "bad", "")
+    (helpers / "docker-credential-bad").write_text(program)
+    environ["DOCKER_AUTH_CONFIG"] = json.dumps({"credsStore": "bad", "auths": {"registry.example:5000": auth("file")}})
+
+    search = Keychain(environ).find(IMAGE)
+
+    assert search.credentials is not None
+    assert search.credentials.username == "file"
+    assert search.troubles == (f"cannot run {helpers}/docker-credential-bad: {says}, which DOCKER_AUTH_CONFIG names",)
+
+
+def test_a_helper_may_leave_somebody_behind_who_holds_its_output(helpers: Path) -> None:
+    """As one that starts an agent: its own end is the end of its answer, not the agent's."""
+    environ = script(helpers, "one", f"setsid sleep 9 & {ANSWER}")
+    begun = time.monotonic()
+
+    assert credhelper.ask("one", "x", environ) == ("user of x", "s")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_helper_that_closes_its_output_and_stays_is_killed(helpers: Path) -> None:
+    environ = script(helpers, "bad", "exec sleep 60 >&-")
+
+    with pytest.raises(AuthError, match=r"did not answer within 0\.2 s"):
+        credhelper.ask("bad", "x", environ, timeout=0.2)
+
+
+def test_another_thread_ends_a_helper(helpers: Path, tmp_path: Path) -> None:
+    environ = script(helpers, "slow", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    running = credhelper.Running()
+
+    def stop() -> None:
+        while not (tmp_path / "pid").is_file():
+            time.sleep(0.01)
+        running.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with running.watching(), pytest.raises(TemporaryError, match="was stopped"):
+        credhelper.ask("slow", "x", environ)
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+    with running.watching(), pytest.raises(TemporaryError, match="was stopped"):
+        credhelper.ask("slow", "x", script(helpers, "one", ANSWER))
 
 
 def test_a_helper_that_fails_is_remembered_and_the_search_goes_on(helpers: Path) -> None:

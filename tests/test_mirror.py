@@ -205,7 +205,8 @@ def test_what_people_write(text: str, wanted: tuple[str, str, str, str]) -> None
 @pytest.mark.parametrize(
     "text",
     [
-        "", "=", "https://", "mirror", "ftp://x.y", "https://user:s3cret@x.y", "https://x.y?z", "https://x.y/A",
+        "", "=", "https://", "mirror", "ftp://x.y", "https://user:s3cret@x.y", "ghcr.io=https://u:a@s3cret/@x.y/hub",
+        "u:s3cret@x.y", "https://x.y?z", "https://x.y/A",
         "https://x.y/../z", "ghcr.io=ghcr.io", "docker.io", "a b=https://x.y", "x.y:99999",
     ],
 )  # fmt: skip
@@ -213,6 +214,7 @@ def test_what_is_no_mirror(text: str) -> None:
     with pytest.raises(UsageError, match="invalid mirror") as caught:
         Mirror.parse(text)
     assert "HOST" in (caught.value.hint or "")
+    assert "s3cret" not in str(caught.value)
 
 
 @settings(deadline=None)

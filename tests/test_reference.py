@@ -52,6 +52,22 @@ def test_full_form() -> None:
     assert str(Reference.parse("x.io/a").with_digest(digest)) == f"x.io/a:latest@{digest}"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "u:s3cret@h/x", "docker://u:s3cret@h/x", "u:a/s3cret@h/x", "u:a@s3cret@h/x", "u:s3cret@h",
+        "u:s3cret@h:5000/x:1", f"u:s3cret@h/x:1@sha256:{'a' * 64}", "https://u:s3cret@h/x",
+        "https://u:a/s3cret@h/x", "https://h/x?s3cret@",
+    ],
+)  # fmt: skip
+def test_a_password_is_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError, match=r"holds a password|is a URL") as caught:
+        Reference.parse(text)
+
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}"
+    assert "use 'h" in (caught.value.hint or "")
+
+
 def test_the_digest_decides() -> None:
     pinned = Reference.parse("ubuntu:17.04").with_digest(Digest.of(b""))
 

@@ -544,6 +544,47 @@ def test_a_registry_that_challenges_only_at_its_root(
     assert fake.seen(path="^/v2/$")
 
 
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_is_hidden_from_nobody_in_particular_is_asked_for_by_name(
+    serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], status: int, auth: str
+) -> None:
+    fake = serve(auth=auth)
+    fake.faults = [Fault("/manifests/", status=status)]
+    reference = fake.add_image()
+
+    assert layers(connect(ME), reference) == [b"layer one", b"layer two"]
+
+    assert [found.path for found in fake.seen()[:3]] == ["/v2/a/b/manifests/1", "/v2/", "/v2/a/b/manifests/1"]
+    assert len(fake.seen(path="^/v2/$")) == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, AuthError), (404, NotFoundError)])
+def test_nobody_in_particular_asks_once(
+    serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], status: int, kind: type[Exception]
+) -> None:
+    fake = serve(auth="basic")
+    fake.faults = [Fault("/manifests/", status=status, times=9)]
+
+    with pytest.raises(kind):
+        connect().open(fake.add_image())
+
+    assert len(fake.requests) == 1
+
+
+def test_credentials_that_no_registry_asked_for_were_not_tried(
+    serve: Callable[..., FakeRegistry], connect: Callable[..., Registry]
+) -> None:
+    fake = serve()
+    fake.faults = [Fault("/manifests/", status=403, times=9)]
+
+    with pytest.raises(AuthError, match="it does not exist or needs a login") as caught:
+        connect(ME).open(fake.add_image())
+
+    assert caught.value.hint == f"not tried, as it is not asked for: user '{USER}' from the caller"
+    assert [found.path for found in fake.requests] == ["/v2/a/b/manifests/1", "/v2/"]
+
+
 @pytest.mark.parametrize("realm", ["http://169.254.169.254/token", "file:///etc/passwd", "http://user:pw@127.0.0.1/"])
 def test_token_servers_that_are_not_asked(
     serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], realm: str

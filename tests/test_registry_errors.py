@@ -98,6 +98,10 @@ ROWS = {
     "no such tag": Row(
         3, "HOST/a/b:2: not found .404 MANIFEST_UNKNOWN: manifest unknown", "spelled", reference="HOST/a/b:2",
     ),
+    "no such digest": Row(
+        3, "HOST/a/b@sha256:a+: not found .404 MANIFEST_UNKNOWN: manifest unknown", "in another repository",
+        reference=f"HOST/a/b@sha256:{'a' * 64}",
+    ),
     "another Accept": Row(
         3, "not found .404 MANIFEST_UNKNOWN: OCI manifest found, but accept header does not support OCI manifests",
         faults=(endless(status=404, body=b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"OCI manifest found, but '

@@ -93,6 +93,19 @@ def test_an_identity_token_where_nobody_knows_post() -> None:
     assert [found.method for found in fake.seen("token")] == ["POST", "GET"]
 
 
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+@pytest.mark.parametrize("channel", ["stdin", "variable"])
+def test_a_password_in_no_encoding(channel: str, auth: str) -> None:
+    with FakeRegistry(auth=auth, login=("me", "p\udcff")) as fake:
+        words = ("inspect", str(fake.add_image()), "--platform", "amd64", "--field", "digest", "--creds", "me")
+        if channel == "stdin":
+            ran = run(*words, "--password-stdin", stdin=b"p\xff\n", env=environment(PYTHONUTF8="1"))
+        else:
+            ran = run(*words, env=environment(PYTHONUTF8="1", OCIROOTFS_PASSWORD="p\udcff"))
+
+    assert ran.ok.out.startswith(b"sha256:")
+
+
 def test_insufficient_scope_is_a_challenge_like_any() -> None:
     with FakeRegistry(auth="bearer") as fake:
         reference = fake.add_image()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +26,6 @@ from tests.servers.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NOISE = random.Random(1).randbytes(BLOCK)
 TIMES = 300
@@ -168,6 +170,46 @@ def test_a_signal_that_does_not_interrupt_waiting_for_a_server(jobs: str, tmp_pa
             assert process.stderr
             assert (status, process.stderr.read().count(b"SIGTERM: stopped")) == (143, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["inspect", "mirror"])
+def test_a_credential_helper_that_hangs_is_stopped(verb: str, tmp_path: Path) -> None:
+    """In the main thread and in another, which Python leaves as it is when the command ends."""
+    helper, number = tmp_path / "docker-credential-slow", tmp_path / "pid"
+    helper.write_text(f"#!/bin/sh\nsleep 60 & echo $! > {number}.new; mv {number}.new {number}; wait\n")
+    helper.chmod(0o755)
+    with FakeRegistry(auth="basic") as fake:
+        reference = fake.add_image()
+        items = tmp_path / "images.yml"
+        items.write_text(json.dumps({"images": [{"image": str(reference), "to": "s3://bucket/a.tgz"}]}))
+        words = {"inspect": [str(reference)], "mirror": [str(items), "--endpoint-url", "http://127.0.0.1:1"]}
+        environ = environment(
+            PATH=f"{tmp_path}:{os.environ['PATH']}",
+            DOCKER_AUTH_CONFIG='{"credsStore": "slow"}',
+            AWS_ACCESS_KEY_ID="k",
+            AWS_SECRET_ACCESS_KEY="s",
+        )
+        with started(verb, *words[verb], env=environ) as process:
+            end = time.monotonic() + 30
+            while not number.exists() and time.monotonic() < end:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 143
+    assert is_gone(int(number.read_text()))
+
+
+def is_gone(process: int) -> bool:
+    """Wait until a process that nobody waits for has ended."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":  # and whoever adopted it waits for it when it likes
+            return True
+        time.sleep(0.02)
+    return False
 
 
 HALF_MADE = """\

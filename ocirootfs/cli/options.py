@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from contextlib import ExitStack, contextmanager
@@ -318,11 +319,14 @@ def _credentials(user: str, chosen: argparse.Namespace) -> Credentials:
     if chosen.password_stdin:
         if sys.stdin.isatty():
             raise UsageError("--password-stdin reads the password from standard input, which is a terminal")
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # as variables and arguments are read
         password = sys.stdin.read(1 << 20).rstrip("\r\n")  # a key in JSON has many lines
     elif not colon:
         password = os.environ.get("OCIROOTFS_PASSWORD", "")
     if not password:
-        raise UsageError(f"no password for '{name}'", hint="give it with --password-stdin or in OCIROOTFS_PASSWORD")
+        hint = "give it with --password-stdin or in OCIROOTFS_PASSWORD"
+        raise UsageError(f"no password for '{printable(name, 60)}'", hint=hint)
     return Credentials(name, password, source="--creds")
 
 

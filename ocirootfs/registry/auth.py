@@ -26,7 +26,9 @@ from ocirootfs.errors import AuthError, InputError, TemporaryError, printable
 from ocirootfs.limits import USUAL
 from ocirootfs.registry.challenge import Challenge, parse_challenges
 from ocirootfs.registry.complaint import complaint
+from ocirootfs.registry.credhelper import Running
 from ocirootfs.registry.origin import Origin, address, is_loopback, joined, redacted
+from ocirootfs.registry.siblings import are_siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +75,11 @@ class _Given:
 
 
 class Authorizer:
-    """Knows the Authorization header for each repository, and renews it. Safe for threads."""
+    """Knows the Authorization header for each repository, and renews it.
+
+    Safe for threads: several that want the same ask once, those that want something else do not wait for them. So
+    `find` is called from several threads at a time, and never twice for the same repository.
+    """
 
     def __init__(
         self,
@@ -89,16 +95,21 @@ class Authorizer:
         self._find = find
         self._trusted = frozenset(host.lower() for host in trusted_realms)
         self._clock = clock
-        self._lock = threading.RLock()
+        self._helpers = Running()
+        self._lock = threading.Lock()  # held for a moment; the dicts below are safe by themselves
+        self._turns: dict[tuple[object, str], threading.Lock] = {}
         self._passes: dict[tuple[Origin, str], _Pass] = {}
         self._searches: dict[tuple[str, str], Search] = {}
         self._refreshing: dict[tuple[Origin, str, str], str] = {}  # by registry, realm and service
         self._withheld: dict[str, str] = {}  # by registry: the token server that was not told the credentials
 
+    def close(self) -> None:
+        """End the credential helpers that other threads wait for; no other is asked."""
+        self._helpers.stop()
+
     def header(self, origin: Origin, reference: Reference) -> str | None:
         """Return the Authorization that served last for this repository, None before the first challenge."""
-        with self._lock:
-            known = self._passes.get((origin, reference.repository))
+        known = self._passes.get((origin, reference.repository))
         return known.header if known and self._clock() < known.expires else None
 
     def answer(self, origin: Origin, reference: Reference, challenges: Sequence[str], stale: str | None) -> str:
@@ -106,7 +117,7 @@ class Authorizer:
 
         `stale` is the header that was refused: if another thread has renewed it since, theirs is returned.
         """
-        with self._lock:
+        with self._turn(origin, reference):
             known = self.header(origin, reference)
             if known and known != stale:
                 return known
@@ -123,26 +134,37 @@ class Authorizer:
     def search(self, reference: Reference) -> Search:
         """Return the credentials for `reference`, searched for once as long as they serve."""
         key = (reference.registry, reference.repository)
-        with self._lock:
+        with self._turn(reference.registry, reference):
             if key not in self._searches:
-                self._searches[key] = self._find(reference)
+                with self._helpers.watching():
+                    self._searches[key] = self._find(reference)
             return self._searches[key]
+
+    def _turn(self, whom: Origin | str, reference: Reference) -> threading.Lock:
+        """Return what to hold while `whom` is asked about a repository: a registry, or the user about a registry."""
+        with self._lock:
+            return self._turns.setdefault((whom, reference.repository), threading.Lock())
 
     def _forget(self, reference: Reference) -> None:
         """Search anew next time: passwords that helpers and clouds give end, and what they say now may be another."""
         key = (reference.registry, reference.repository)
-        if key in self._searches and self._searches[key].credentials:
-            del self._searches[key]
+        with self._turn(reference.registry, reference):
+            if key in self._searches and self._searches[key].credentials:
+                del self._searches[key]
 
-    def advice(self, reference: Reference) -> str:
-        """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there."""
+    def advice(self, reference: Reference, *, is_told: bool = True) -> str:
+        """Return the hint for a refusal: what was tried, where credentials were looked for, what failed there.
+
+        `is_told` says whether the registry has seen the credentials, if there are any.
+        """
         search = self.search(reference)
         host = self._withheld.get(reference.registry)
         if host:
             return f"its token server {host} was not told the credentials; if that is right: --trust-realm {host}"
         if search.credentials:
             user = f"user '{printable(search.credentials.username, 60)}'" if search.credentials.username else "a token"
-            said = f"tried as {user} from {search.credentials.source}"
+            tried = "tried as" if is_told else "not tried, as it is not asked for:"
+            said = f"{tried} {user} from {search.credentials.source}"
         else:
             said = f"no credentials for {reference.registry} in {', '.join(search.places) or 'the usual places'}"
         return "; ".join((said, *search.troubles, *reference.doubts))
@@ -150,7 +172,7 @@ class Authorizer:
     def _basic(self, origin: Origin, reference: Reference) -> str:
         search = self.search(reference)
         if not search.credentials or not search.credentials.username:
-            raise AuthError(f"{origin} wants a user name and a password", hint=self.advice(reference))
+            raise AuthError(f"{origin} wants a user name and a password", hint=self.advice(reference, is_told=False))
         return _basic(search.credentials)
 
     def _bearer(self, origin: Origin, reference: Reference, challenge: Challenge) -> _Pass:
@@ -167,7 +189,7 @@ class Authorizer:
         key = (origin, realm, parameters.get("service", ""))
         started = self._clock()
         status, body = self._again(key, parameters) or self._ask(realm, origin, parameters, credentials)
-        if status != 200:
+        if not _is_good(status):
             raise self._denied(realm, status, body, reference, credentials)
         given = _token(body, realm, self._json_depth)
         if given.refresh:
@@ -180,7 +202,7 @@ class Authorizer:
         if refresh is None:
             return None
         answer = self._exchange(TokenRequest(key[1], key[0], form=_refreshing(refresh, parameters)))
-        if answer[0] != 200:
+        if not _is_good(answer[0]):
             return None
         self._refreshing[key] = refresh  # good until the answer brings another
         return answer
@@ -199,7 +221,8 @@ class Authorizer:
     def _denied(
         self, realm: str, status: int, body: bytes, reference: Reference, credentials: Credentials | None
     ) -> AuthError:
-        said = f"{status} {complaint(body)}".strip()
+        # Only an error's body is shown: any other may hold a token.
+        said = f"{status} {complaint(body)}".strip() if status >= 400 else str(status)
         if status in {401, 403} and credentials:
             message = f"the token server {redacted(realm)} rejects the credentials for {reference.registry}: {said}"
         elif status in {401, 403}:
@@ -210,15 +233,19 @@ class Authorizer:
 
     def _trusts(self, realm: str, origin: Origin) -> bool:
         host = Origin.of(realm).host
-        return host == origin.host or host in self._trusted or _are_siblings(host, origin.host)
+        return host == origin.host or host in self._trusted or are_siblings(host, origin.host)
 
 
 def _preferred(challenges: Sequence[Challenge], origin: Origin) -> Challenge:
-    """Choose Bearer over Basic: it is the narrower right, and the one that anonymous users can get."""
-    for scheme in ("bearer", "basic"):
-        for challenge in challenges:
-            if challenge.scheme == scheme:
-                return challenge
+    """Choose Bearer over Basic: it is the narrower right, and the one that anonymous users can get.
+
+    One that does not say from where comes last, as nobody can answer it.
+    """
+    bearer = [challenge for challenge in challenges if challenge.scheme == "bearer"]
+    placed = [challenge for challenge in bearer if challenge.parameters.get("realm")]
+    basic = [challenge for challenge in challenges if challenge.scheme == "basic"]
+    if known := placed or basic or bearer:
+        return known[0]
     if not challenges:
         raise AuthError(f"{origin} refuses access and does not say how to get it")
     asked = ", ".join(printable(challenge.scheme, 20) for challenge in challenges[:5])
@@ -249,25 +276,15 @@ def _is_private(origin: Origin) -> bool:
     return found is not None and found.is_private
 
 
-def _are_siblings(one: str, other: str) -> bool:
-    """Tell whether two DNS names share a domain that somebody owns: `auth.docker.io`, `registry-1.docker.io`."""
-    if address(one) or address(other):
-        return False
-    domain = _domain(one)
-    return len(domain) > 1 and domain == _domain(other)
-
-
-def _domain(host: str) -> list[str]:
-    """Return the last two labels, or three where the two look like `co.uk`."""
-    labels = host.split(".")
-    national = len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3
-    return labels[-3:] if national else labels[-2:]
-
-
 def _parameters(challenge: Challenge, reference: Reference) -> dict[str, str]:
     service = challenge.parameters.get("service", "")
     scope = f"repository:{reference.repository}:pull"
     return {**({"service": service} if service else {}), "scope": scope, "client_id": CLIENT_ID}
+
+
+def _is_good(status: int) -> bool:
+    """Tell an answer with a token. It should be a 200, but some server answers a POST with 201, some proxy with 203."""
+    return 200 <= status < 300
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:
@@ -302,7 +319,8 @@ def _lifetime(value: strictjson.Json) -> float:
 def _basic(credentials: Credentials) -> str:
     # A server that knows no POST takes an identity token in place of the password (Azure's tokens are made for both).
     pair = f"{credentials.username}:{credentials.password or credentials.identity_token}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+    # Bytes that are no UTF-8, of an argument or of standard input, are sent as they came.
+    return "Basic " + base64.b64encode(pair.encode("utf-8", "surrogateescape")).decode("ascii")
 
 
 def _as_bearer(token: str, source: str) -> str:

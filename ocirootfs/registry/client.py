@@ -122,7 +122,8 @@ class Registry:
         self._origins = {m.host: Origin.of(f"{m.scheme}://{m.host}") for m in parsed if m.scheme}
 
     def close(self) -> None:
-        """Close the connections; iterators of blobs end with an error."""
+        """Close the connections; iterators of blobs end with an error, and so do searches for credentials."""
+        self._authorizer.close()
         self._transport.close()
 
     def __enter__(self) -> Registry:
@@ -185,7 +186,8 @@ class Registry:
         if answer.status == 404 and entry:
             where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
             raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
-        _demand_success(answer, what, hint="; ".join(reference.doubts) or "is the tag spelled right?")
+        guess = "is it in another repository, or removed?" if pinned.digest else "is the tag spelled right?"
+        _demand_success(answer, what, hint="; ".join(reference.doubts) or guess)
         if pinned.digest:
             actual = Digest.of(answer.body, pinned.digest.algorithm)
             if actual != pinned.digest:
@@ -335,19 +337,32 @@ class Registry:
         limit: int | None = None,
         retries: int | None = None,
     ) -> Answer:
-        """Send a GET, and once more with a new Authorization if the registry (not a redirect's target) says 401."""
+        """Send a GET, and once more with a new Authorization if the registry (not a redirect's target) wants one."""
         origin = self._origin(reference.api_host)
         authorization = self._authorizer.header(origin, reference)
         larger = raising("document") if limit else None
         request = Request("GET", url, what, authorization, headers, limit=limit, larger=larger, retries=retries)
         answer = self._transport.send(request)
-        if answer.status == 401 and not answer.redirected:
-            challenges = answer.challenges or self._ping(origin)
+        challenges = self._challenges(origin, reference, answer, authorization)
+        if challenges is not None:
             authorization = self._authorizer.answer(origin, reference, challenges, authorization)
             answer = self._transport.send(replace(request, authorization=authorization))
         if answer.status in {401, 403}:
-            raise self._refused(reference, answer, what)
+            raise self._refused(reference, answer, what, is_told=authorization is not None)
         return answer
+
+    def _challenges(
+        self, origin: Origin, reference: Reference, answer: Answer, authorization: str | None
+    ) -> tuple[str, ...] | None:
+        """Return what is to be answered before asking once more, None if that is of no use."""
+        if answer.redirected:
+            return None
+        if answer.status == 401:
+            return answer.challenges or self._ping(origin)
+        # Some registries deny or hide from nobody in particular what they have, and say at their root how to get in.
+        if answer.status in {403, 404} and not authorization and self._authorizer.search(reference).credentials:
+            return self._ping(origin) or None
+        return None
 
     def _ping(self, origin: Origin) -> tuple[str, ...]:
         """Ask for the challenge at the API's root: some registries give it nowhere else."""
@@ -372,16 +387,15 @@ class Registry:
         )
         return answer.status, answer.body
 
-    def _refused(self, reference: Reference, answer: Answer, what: str) -> OcirootfsError:
+    def _refused(self, reference: Reference, answer: Answer, what: str, *, is_told: bool) -> OcirootfsError:
         if answer.redirected:  # a signed URL that is no longer valid, or a clock that is wrong: not our credentials
             kind = BrokenError if answer.status == 403 else TemporaryError
             return kind(f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}")
-        search = self._authorizer.search(reference)
-        if search.credentials:
+        if is_told and self._authorizer.search(reference).credentials:
             message = f"access to {reference} denied: {answer.complaint}"
         else:
             message = f"access to {reference} denied: it does not exist or needs a login ({answer.complaint})"
-        return AuthError(message, hint=self._authorizer.advice(reference))
+        return AuthError(message, hint=self._authorizer.advice(reference, is_told=is_told))
 
 
 def _search(credentials: Credentials | Find | None, mirrors: Sequence[Mirror]) -> Find:

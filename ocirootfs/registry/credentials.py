@@ -58,6 +58,7 @@ class Search:
     troubles: tuple[str, ...] = ()
 
 
+# Called from any thread, and from several at a time for different repositories.
 Find: TypeAlias = "Callable[[Reference], Search]"
 
 
@@ -234,10 +235,10 @@ def _entry(entry: dict[str, Json], source: str) -> Credentials | None:
 def _decoded(auth: str) -> tuple[str, str]:
     """Decode `auth`: base64, padded or not, of `user:password`, the password perhaps with NULs after it."""
     try:
-        text = base64.b64decode(auth.strip() + "=" * (-len(auth.strip()) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+        raw = base64.b64decode(auth.strip() + "=" * (-len(auth.strip()) % 4), validate=True)
+    except binascii.Error:
         raise ValueError from None
-    username, colon, password = text.partition(":")
+    username, colon, password = raw.decode("utf-8", "surrogateescape").partition(":")
     if not username or not colon:
         raise ValueError
     return username, password.rstrip("\0")

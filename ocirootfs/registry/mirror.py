@@ -39,6 +39,8 @@ class Mirror:
     @classmethod
     def parse(cls, text: str) -> Mirror:
         """Read `[REGISTRY=][https://]HOST[/PREFIX]`; without REGISTRY it is Docker Hub's. UsageError otherwise."""
+        if "@" in text:
+            raise _no_mirror(f"***@{text.rpartition('@')[2]}", "it holds a user name")
         match = _PARTS.fullmatch(text)
         if not match:
             raise _no_mirror(text, "it is no URL of a registry")

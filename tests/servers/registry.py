@@ -405,7 +405,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode()
 
 
 def _error(code: str, message: str) -> bytes:

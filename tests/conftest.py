@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def pytest_configure() -> None:
     """Heed signals: what is started in the background by a shell, or by nohup, ignores some, and so do its children."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

@@ -626,7 +626,10 @@ def test_quiet(here: Path) -> None:
 # Signals
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGUSR1, 138)],
+)
 @pytest.mark.parametrize("waits_for", ["bucket", "pipe"])
 def test_stopped_during_an_upload(number: int, status: int, waits_for: str, big_layout: str) -> None:
     stream = run_here("fetch", big_layout).ok.out

@@ -166,7 +166,10 @@ FAULTS: Rows = {
     "a part that arrives altered": (
         "s3::a_part_that_arrives_altered_is_sent_again", "s3::a_part_that_always_arrives_altered_is_refused",
     ),
-    "an error that says 200": ("s3::complete_that_answers_200_with_an_error",),
+    "an error that says 200": (
+        "s3::complete_that_answers_200_with_an_error", "s3::an_answer_without_an_etag_is_not_believed",
+        "s3::a_page_that_answers_everything_stores_nothing",
+    ),
     "a lost answer to the last request": ("s3::a_lost_answer_to_the_last_request_is_no_failure",),
     "an abort that fails": ("s3::an_abort_that_is_refused_is_told_with_the_way_out",),
     "credentials that expire": ("s3_options::credentials_that_expire_are_fetched_again", "s3::refusals_are_told_apart"),

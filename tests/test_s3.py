@@ -320,6 +320,36 @@ def test_a_lost_answer_to_the_last_request_is_no_failure(
     assert faulty.uploads == {}
 
 
+@pytest.mark.parametrize("what", ["page", "nothing"])
+@pytest.mark.parametrize("data", [SMALL, DATA], ids=["put", "multipart"])
+def test_an_answer_without_an_etag_is_not_believed(faulty: State, client: S3Client, data: bytes, what: str) -> None:
+    faulty.fail("PutObject", what)
+    faulty.fail("CompleteMultipartUpload", what)
+    error = attempt(faulty, client, data)
+    assert isinstance(error, DestinationError)
+    assert "is no S3" in str(error)
+    assert "--endpoint-url" in str(error.hint)
+    assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize("data", [SMALL, DATA], ids=["put", "multipart"])
+def test_an_object_that_is_there_needs_no_etag_in_the_answer(faulty: State, client: S3Client, data: bytes) -> None:
+    faulty.fail("PutObject", "no-etag")
+    faulty.fail("CompleteMultipartUpload", "no-etag")
+    assert attempt(faulty, client, data) is None
+    assert faulty.operations()[-1] == "HeadObject"
+
+
+def test_a_page_that_answers_everything_stores_nothing(faulty: State) -> None:
+    for operation in ("HeadObject", "PutObject"):
+        faulty.fail(operation, "page")
+    target = S3Destination(S3Url(BUCKET, "a.tgz"), options(faulty.url), stamp={"ocirootfs-digest": "x"})
+    assert target.standing() is None
+    with pytest.raises(DestinationError, match="is no S3"):
+        finish(target, SMALL)
+    target.abort()
+
+
 def test_a_lost_answer_and_somebody_elses_object(faulty: State, client: S3Client) -> None:
     assert attempt(faulty, client, DATA[::-1]) is None
     before = dict(faulty.objects)

@@ -258,22 +258,36 @@ class _Upload:
         )
 
     def _settled(self, publish: Callable[[], Mapping[str, Any]], size: int, etag: str) -> tuple[str | None, str | None]:
-        """Call `publish`; if that fails, see whether the object is there all the same.
+        """Call `publish`; if that fails, or names no ETag, see whether the object is there all the same.
 
         A store may have done it while its answer was lost: the retry then gets NoSuchUpload, or finds that the
-        object that must not exist is there.
+        object that must not exist is there. An answer without an ETag may be that of a login page: S3's have one.
         """
         try:
             answer = self._conditional(publish)
         except (TemporaryError, ExistsError) as error:
-            found = None
-            with suppress(OcirootfsError):
-                found = head(self._client, self._url, self._options)
-            if found is None or not self._is_ours(found, size, etag):
+            found = self._ours(size, etag)
+            if found is None:
                 raise
             _log.info("%s: it is stored, although: %s", self._url, error)
             return found.etag, found.version_id
-        return answer.get("ETag", "").strip('"') or None, answer.get("VersionId")
+        if told := answer.get("ETag", "").strip('"'):
+            return told, answer.get("VersionId")
+        found = self._ours(size, etag)
+        if found is None:
+            raise DestinationError(
+                f"cannot write {self._url}: what answers is no S3: it names no ETag, and the object cannot be seen",
+                hint="check --endpoint-url",
+            )
+        return found.etag, found.version_id
+
+    def _ours(self, size: int, etag: str) -> S3Object | None:
+        """Return what is there if this upload made it, and if we may look."""
+        with suppress(OcirootfsError):
+            found = head(self._client, self._url, self._options)
+            if found is not None and self._is_ours(found, size, etag):
+                return found
+        return None
 
     def _conditional(self, publish: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Call `publish`, unless something is there that must not be replaced.

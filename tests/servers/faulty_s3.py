@@ -38,6 +38,9 @@ class Fault:
     ok-error       200, with an error in the body
     wrong-etag     the answer bears another ETag
     altered        other bytes than were sent are stored, and the ETag shows it
+    no-etag        the request is carried out, its answer bears no ETag
+    page           200 with a web page, as a console or a portal answers whatever it is asked
+    nothing        200 with no body
     stall          the request is read, then nothing happens until `released` is set
     """
 
@@ -132,6 +135,12 @@ def _unix(amazon_date: str) -> float:
     return datetime.strptime(amazon_date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
+def _etag(body: StoredObject, what: str) -> dict[str, str]:
+    if what == "no-etag":
+        return {}
+    return {"ETag": _WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"'}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     state: State
@@ -196,6 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
                 fault.released.wait(30)
             if fault and re.match("[A-Z]", what):
                 self._error(fault.status, what)
+                return
+            if what in ("page", "nothing"):
+                self._answer(200, "<html>Welcome</html>" if what == "page" else "")
                 return
             getattr(self, f"_{operation}")(request, body, what)
         except _ResetError:
@@ -284,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
             # As at Amazon, a checksum in a header comes back, and is wanted again at the end.
             crc = {name: value for name, value in request.headers.items() if name == _CRC}
             upload.checksums += len(crc)
-            self._answer(200, ETag=_WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"', **crc)
+            self._answer(200, **_etag(body, what), **crc)
 
     def _CompleteMultipartUpload(self, request: Request, body: StoredObject, what: str) -> None:
         state = self.server.state
@@ -313,7 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise _ResetError
         self._answer(
             200,
-            f'<CompleteMultipartUploadResult><ETag>"{etag}"</ETag></CompleteMultipartUploadResult>',
+            "<CompleteMultipartUploadResult/>"
+            if what == "no-etag"
+            else f'<CompleteMultipartUploadResult><ETag>"{etag}"</ETag></CompleteMultipartUploadResult>',
             x_amz_version_id="v1",
         )
 
@@ -335,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
             state.objects[request.key] = StoredObject(body.body, body.size, body.etag, request.headers)
         if what == "lost":
             raise _ResetError
-        self._answer(200, ETag=_WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"')
+        self._answer(200, **_etag(body, what))
 
     def _HeadObject(self, request: Request, body: StoredObject, what: str) -> None:
         found = self.server.state.objects.get(request.key)

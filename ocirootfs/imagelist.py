@@ -136,8 +136,8 @@ def _template(text: str) -> str:
 
 def _destination(text: str) -> str:
     """Check a place in a bucket, whose name is plain and whose key may have fields."""
-    bucket, slash, _ = text.removeprefix("s3://").partition("/")
-    if not text.startswith("s3://") or "{" in bucket or not slash:
+    bucket = text.removeprefix("s3://").partition("/")[0]
+    if not text.startswith("s3://") or "{" in bucket:
         raise UsageError(f"'{printable(text)}' is not of the form s3://BUCKET/KEY, with fields in KEY at most")
     if S3Url.parse(text).is_prefix:
         raise UsageError(f"'{printable(text)}' names no object", hint=f"to: {printable(text)}{{name}}-{{tag}}.tgz")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import pytest
 
 from ocirootfs.cli import parser
 from ocirootfs.cli.bucket import s3_options
+from ocirootfs.cli.result import endpoint
 from ocirootfs.errors import AuthError, TemporaryError, UsageError
 from ocirootfs.s3.client import ExistsError, ForbiddenError, make_client
 from ocirootfs.s3.destination import S3Destination
@@ -270,6 +272,61 @@ def test_retries_end_with_the_time_for_them(what: str, faulty: State, monkeypatc
         target.abort()
         client.close()
         assert faulty.operations().count("PutObject") == tries
+
+
+# Where it is
+
+
+def name_endpoint(where: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if where.isupper():
+        monkeypatch.setenv(where, url)
+    else:
+        (tmp_path / "config").write_text(f"[default]\nendpoint_url = {url}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@127.0.0.1:9",
+        "http://me:hunter2@127.0.0.1:99999",
+        "http://me:hunter2@a b",
+        "me:hunter2@127.0.0.1:9",
+        "http://me:hunt@er2/x@127.0.0.1",
+        "http://store/?token=hunter2",
+        "store",
+    ],
+)
+@pytest.mark.parametrize("where", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "profile"])
+def test_an_endpoint_is_judged_wherever_it_is_named(
+    where: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_endpoint(where, url, tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match="endpoint") as caught:
+        store(S3Options(), SMALL)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "hunt" not in told
+    assert "er2" not in told
+
+
+def test_an_endpoint_of_the_callers_own_client_is_shown_bare(faulty: State, caplog: pytest.LogCaptureFixture) -> None:
+    faulty.fail("UploadPart", "AccessDenied", status=403)
+    faulty.fail("AbortMultipartUpload", "AccessDenied", status=403)
+    client = boto3.client("s3", endpoint_url=faulty.url.replace("//", "//me:hunter2@"), region_name="us-east-1")
+    target = S3Destination(S3Url(BUCKET, "a"), S3Options(part_size=5 * MIB), client)
+    with pytest.raises(AuthError):
+        target.write(DATA + bytes(20 * MIB))
+    target.abort()
+    client.close()
+    assert f"--endpoint-url {faulty.url} " in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_the_endpoint_that_is_shown_is_the_one_in_effect() -> None:
+    named = {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"}
+    assert endpoint(S3Options(endpoint_url="http://c"), named) == "http://c"
+    assert endpoint(S3Options(), named) == "http://b"
+    assert endpoint(S3Options(), named | {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}) is None
 
 
 # Who asks

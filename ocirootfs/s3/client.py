@@ -7,6 +7,7 @@ Sources: botocore's Config reference; AWS SDKs and Tools Reference Guide ("Data 
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from ocirootfs.errors import (
     printable,
 )
 from ocirootfs.s3.skew import ALLOWED, Clock, offset, told
+from ocirootfs.s3.url import bare, require_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,8 +49,8 @@ _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validat
 def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.monotonic) -> S3Client:
     """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
 
-    Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, AuthError for a
-    role that nobody is there to assume.
+    Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, or an endpoint
+    that holds a password, wherever it is named; AuthError for a role that nobody is there to assume.
     """
     try:
         session = botocore.session.Session(profile=options.profile)
@@ -56,7 +58,7 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
     except boto.NoCredentialsError as error:
         raise AuthError(f"cannot set up S3: {_NOBODY}", hint=_HOW_TO_BE_SOMEBODY) from error
     except (boto.BotoCoreError, ValueError) as error:
-        raise UsageError(f"cannot set up S3: {printable(str(error))}") from error
+        raise UsageError(f"cannot set up S3: {_said(error)}") from (None if _holds_url(error) else error)
     patience = _Patience(options.retry_for, monotonic)
     client.meta.events.register("before-call.s3", patience.begin)
     client.meta.events.register_first("needs-retry.s3", patience.judge)
@@ -75,6 +77,7 @@ def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
     maker = boto3.session.Session(botocore_session=session, region_name=region)
     config = _config(session, options)
     client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
+    require_endpoint(client.meta.endpoint_url)  # the environment or the profile may have named it
     if options.checksums == "auto":
         settings: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # unknown to the type stubs
         amazon = maker.client("s3", config=Config(**settings))
@@ -317,17 +320,26 @@ def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsEr
             f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",
             hint="check --endpoint-url or AWS_ENDPOINT_URL_S3, its name in DNS, firewalls, and HTTPS_PROXY",
         )
-    return UsageError(f"cannot {doing} {url}: {printable(str(error))}")
+    return UsageError(f"cannot {doing} {url}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """Return botocore's text as far as it is no URL, which may hold a password or a signature."""
+    text = str(error)
+    return printable(re.split("[:`'\"]", text)[0].strip() if _holds_url(error) else text)
+
+
+def _holds_url(error: Exception) -> bool:
+    return "://" in str(error) or "@" in str(error)
 
 
 def _endpoint(error: boto.BotoCoreError) -> str:
     """Name the endpoint that did not answer; what follows its host may be a query that nobody should see."""
     try:
         parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
-        host, port = parts.hostname, parts.port
     except ValueError:
         return ""
-    return f" at {parts.scheme}://{printable(host)}" + (f":{port}" if port else "") if host else ""
+    return f" at {printable(bare(f'{parts.scheme}://{parts.netloc}'))}" if parts.netloc else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -26,6 +26,7 @@ from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, U
 from ocirootfs.s3.client import ExistsError, ForbiddenError, S3Object, UnknownHeaderError, head, make_client, translated
 from ocirootfs.s3.parts import PartBody, Parts
 from ocirootfs.s3.stamp import is_same
+from ocirootfs.s3.url import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -342,7 +343,7 @@ class _Upload:
             self._call_abort(self._id)
 
     def _report(self) -> None:
-        command = ["aws", "s3api", "abort-multipart-upload", "--endpoint-url", self._client.meta.endpoint_url]
+        command = ["aws", "s3api", "abort-multipart-upload", "--endpoint-url", bare(self._client.meta.endpoint_url)]
         command += ["--bucket", self._url.bucket, "--key", self._url.key, "--upload-id", self._id or "ID"]
         _log.error(
             "%s: the unfinished multipart upload %s could not be removed; its parts cost money until somebody runs: %s",

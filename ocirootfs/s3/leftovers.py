@@ -5,7 +5,7 @@ Sources: Amazon S3 API Reference, ListObjectsV2, ListMultipartUploads.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,12 +73,14 @@ def abort_uploads(client: S3Client, folder: Folder, known: Container[str], befor
     count = 0
     for found in _listed(client, "list_multipart_uploads", "Uploads", folder, options):
         url = S3Url(folder.bucket, found["Key"])
-        if str(url) in known and found["Initiated"] <= before:
-            with translated(url, "abort an old upload of"):
+        begun = found.get("Initiated")  # a store that does not say has none that are known to be old
+        if str(url) in known and begun is not None and begun <= before:
+            # Whoever made it may have ended it since.
+            with translated(url, "abort an old upload of"), suppress(client.exceptions.NoSuchUpload):
                 client.abort_multipart_upload(
                     Bucket=url.bucket, Key=url.key, UploadId=found["UploadId"], **_owner(options)
                 )
-            count += 1
+                count += 1
     return count
 
 

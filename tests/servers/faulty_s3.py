@@ -1,7 +1,7 @@
 """An S3 of our own whose faults are scripted, and which remembers every request.
 
 Speaks path-style CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload, PutObject,
-HeadObject and ListMultipartUploads; does not check signatures.
+HeadObject, DeleteObject, ListObjectsV2 and ListMultipartUploads; does not check signatures.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ class Fault:
     no-etag        the request is carried out, its answer bears no ETag
     page           200 with a web page, as a console or a portal answers whatever it is asked
     nothing        200 with no body
+    undated        uploads are listed without the time at which they began
+    no-token       there is more to list, and no token to ask for it
+    same-token     there is always more to list, by the same token
     stall          the request is read, then nothing happens until `released` is set
     """
 
@@ -173,13 +176,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("CompleteMultipartUpload" if "uploadId" in self._query() else "CreateMultipartUpload")
 
     def do_DELETE(self) -> None:
-        self._serve("AbortMultipartUpload")
+        self._serve("AbortMultipartUpload" if "uploadId" in self._query() else "DeleteObject")
 
     def do_HEAD(self) -> None:
         self._serve("HeadObject")
 
     def do_GET(self) -> None:
-        self._serve("ListMultipartUploads")
+        self._serve("ListMultipartUploads" if "uploads" in self._query() else "ListObjectsV2")
 
     def _query(self) -> dict[str, str]:
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
@@ -359,10 +362,23 @@ class _Handler(BaseHTTPRequestHandler):
         metadata = {name: value for name, value in found.headers.items() if name.startswith("x-amz-meta-")}
         self._answer(200, ETag=f'"{found.etag}"', Content_Length=str(found.size), **metadata)
 
+    def _DeleteObject(self, request: Request, body: StoredObject, what: str) -> None:
+        self.server.state.objects.pop(request.key, None)
+        self._answer(204)
+
+    def _ListObjectsV2(self, request: Request, body: StoredObject, what: str) -> None:
+        keys = [key for key in self.server.state.objects if key.startswith(request.query["prefix"])]
+        listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in sorted(keys))
+        if what in ("no-token", "same-token"):
+            token = "<NextContinuationToken>t</NextContinuationToken>" if what == "same-token" else ""
+            listed += f"<IsTruncated>true</IsTruncated>{token}"
+        self._answer(200, f"<ListBucketResult>{listed}</ListBucketResult>")
+
     def _ListMultipartUploads(self, request: Request, body: StoredObject, what: str) -> None:
+        begun = "" if what == "undated" else "<Initiated>2010-01-01T00:00:00.000Z</Initiated>"
         with self.server.state.lock:
             listed = "".join(
-                f"<Upload><Key>{upload.key}</Key><UploadId>{upload_id}</UploadId></Upload>"
+                f"<Upload><Key>{upload.key}</Key><UploadId>{upload_id}</UploadId>{begun}</Upload>"
                 for upload_id, upload in self.server.state.uploads.items()
             )
         self._answer(200, f"<ListMultipartUploadsResult>{listed}</ListMultipartUploadsResult>")

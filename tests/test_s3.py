@@ -24,8 +24,10 @@ from ocirootfs.errors import (
     TemporaryError,
     UsageError,
 )
-from ocirootfs.s3.client import ExistsError, head, make_client
+from ocirootfs.s3.client import ExistsError, NoStoreError, head, make_client
 from ocirootfs.s3.destination import S3Destination, _etag_md5
+from ocirootfs.s3.leftovers import Folder, strangers
+from ocirootfs.s3.reading import below
 from ocirootfs.s3.url import S3Options, S3Url
 from tests.races import assert_only_the_first_is_stored
 from tests.servers.certificate import authority
@@ -331,6 +333,36 @@ def test_an_answer_without_an_etag_is_not_believed(faulty: State, client: S3Clie
     assert "is no S3" in str(error)
     assert "--endpoint-url" in str(error.hint)
     assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize(
+    ("operation", "what", "lacking"),
+    [
+        ("HeadObject", "no-length", "ContentLength"),
+        ("CreateMultipartUpload", "page", "UploadId"),
+        ("CreateMultipartUpload", "nothing", "UploadId"),
+        ("UploadPart", "no-etag", "ETag"),
+    ],
+)
+def test_what_lacks_what_an_answer_must_have_is_no_s3(
+    faulty: State, client: S3Client, operation: str, what: str, lacking: str
+) -> None:
+    faulty.fail(operation, what)
+    error = attempt(faulty, client, if_exists="fail")
+    assert type(error) is NoStoreError
+    assert str(error).endswith(f"what answers is no S3: its answer has no {lacking}")
+    assert "--endpoint-url" in str(error.hint)
+    assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize("what", ["no-token", "same-token"])
+def test_a_listing_without_an_end(faulty: State, client: S3Client, what: str) -> None:
+    faulty.fail("ListObjectsV2", what)
+    with pytest.raises(NoStoreError, match=r"cannot list s3://bucket/f/: what answers is no S3"):
+        list(below(BUCKET, "f/", S3Options(), client))
+    with pytest.raises(NoStoreError, match=r"cannot list s3://bucket/f/: what answers is no S3"):
+        list(strangers(client, Folder(BUCKET, "f/"), (), S3Options()))
+    assert len(faulty.requests) <= 4
 
 
 @pytest.mark.parametrize("data", [SMALL, DATA], ids=["put", "multipart"])

@@ -23,7 +23,7 @@ from ocirootfs.cli import parser
 from ocirootfs.cli.bucket import s3_options
 from ocirootfs.cli.result import endpoint
 from ocirootfs.errors import AuthError, TemporaryError, UsageError
-from ocirootfs.s3.client import ExistsError, ForbiddenError, make_client
+from ocirootfs.s3.client import ExistsError, ForbiddenError, NoStoreError, make_client
 from ocirootfs.s3.destination import S3Destination
 from ocirootfs.s3.stamp import is_same, stamp
 from ocirootfs.s3.url import S3Options, S3Url
@@ -355,6 +355,15 @@ def test_a_role_that_is_refused(faulty: State, monkeypatch: pytest.MonkeyPatch) 
         store(options, SMALL)
     assert "--role-arn" in str(caught.value.hint)
     assert set(faulty.operations()) == {"CreateMultipartUpload"}
+
+
+@pytest.mark.parametrize("what", ["page", "nothing"])
+def test_a_role_of_what_is_no_sts(what: str, faulty: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faulty.url)
+    faulty.fail("CreateMultipartUpload", what)  # any POST that this server does not know
+    with pytest.raises(NoStoreError, match="what answers is no S") as caught:
+        store(S3Options(endpoint_url=faulty.url, role_arn=ROLE), SMALL)
+    assert "ENDPOINT_URL" in str(caught.value.hint).upper().replace("-", "_")
 
 
 def test_a_role_needs_somebody_to_assume_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ import botocore.session
 from botocore import credentials
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from ocirootfs.errors import (
     AuthError,
@@ -213,16 +214,18 @@ def head(client: S3Client, url: S3Url, options: S3Options) -> S3Object | None:
             found = client.head_object(
                 Bucket=url.bucket, Key=url.key, **(owner if options.expected_bucket_owner is not None else {})
             )
+            size = found["ContentLength"]
     except NotFoundError:
         return None
     metadata = {name.lower(): value for name, value in found["Metadata"].items()}
-    return S3Object(found["ContentLength"], found.get("ETag", "").strip('"') or None, found.get("VersionId"), metadata)
+    return S3Object(size, found.get("ETag", "").strip('"') or None, found.get("VersionId"), metadata)
 
 
 @contextmanager
 def translated(url: S3Url, doing: str, *, needs: str | None = None) -> Iterator[None]:
     """Turn what botocore raises into our errors; `doing` is a verb for `url`, `needs` the permission that it takes.
 
+    A KeyError is the answer's, which lacks what it must have: botocore looks into those of STS as we do into S3's.
     The text holds the store's code and message, never botocore's own text, which can hold a signed URL.
     """
     try:
@@ -231,6 +234,8 @@ def translated(url: S3Url, doing: str, *, needs: str | None = None) -> Iterator[
         raise _refusal(url, doing, error, needs) from error
     except boto.BotoCoreError as error:
         raise _no_answer(url, doing, error) from error
+    except (KeyError, ResponseParserError) as error:
+        raise _stranger(url, doing, error) from error
     except RecursionError:  # botocore asks whoever redirects it where to go, and is redirected
         raise DestinationError(
             f"cannot {doing} {url}: the store redirects in circles", hint="check --endpoint-url and --region"
@@ -292,6 +297,26 @@ def _by_status(status: int) -> type[OcirootfsError]:
     return DestinationError
 
 
+class NoStoreError(DestinationError):
+    """What answers is no S3."""
+
+
+def _stranger(url: S3Url, doing: str, error: Exception) -> NoStoreError:
+    name = printable(str(error.args[0]), 60) if isinstance(error, KeyError) else ""
+    what = f"its answer has no {name}" if name else "its answer is not XML"
+    if name == "Credentials" or name.startswith("AssumeRole"):
+        return NoStoreError(f"cannot {doing} {url}: what answers is no STS: {what}", hint="check AWS_ENDPOINT_URL_STS")
+    hint = "check --endpoint-url" if name else "check --endpoint-url, and AWS_ENDPOINT_URL_STS where a role is assumed"
+    return NoStoreError(f"cannot {doing} {url}: what answers is no S3: {what}", hint=hint)
+
+
+def endless(url: S3Url) -> NoStoreError:
+    """Say that a listing does not lead to its end."""
+    return NoStoreError(
+        f"cannot list {url}: what answers is no S3: its listing has no end", hint="check --endpoint-url"
+    )
+
+
 _NOBODY = "no usable credentials were found"
 _HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
 _NO_CREDENTIALS = (
@@ -315,6 +340,8 @@ def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsEr
             f"cannot {doing} {url}: the store's certificate is not trusted: {printable(fault.verify_message)}",
             hint="--ca-file names the authority that signed it",
         )
+    if isinstance(error, boto.PaginationError):
+        return endless(url)
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TemporaryError(
             f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",

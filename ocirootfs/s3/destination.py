@@ -23,7 +23,16 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocirootfs.destination import Stored, Tally
 from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, UsageError, printable
-from ocirootfs.s3.client import ExistsError, ForbiddenError, S3Object, UnknownHeaderError, head, make_client, translated
+from ocirootfs.s3.client import (
+    ExistsError,
+    ForbiddenError,
+    NoStoreError,
+    S3Object,
+    UnknownHeaderError,
+    head,
+    make_client,
+    translated,
+)
 from ocirootfs.s3.parts import PartBody, Parts
 from ocirootfs.s3.stamp import is_same
 from ocirootfs.s3.url import bare
@@ -218,7 +227,8 @@ class _Upload:
         # An upload that was created with checksums (boto3's default on AWS) is completed with those of its parts.
         checksums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
         checksums.pop("ChecksumType", None)
-        completed = {"PartNumber": number, "ETag": answer["ETag"], **checksums}
+        with translated(self._url, f"upload part {number} of"):
+            completed = {"PartNumber": number, "ETag": answer["ETag"], **checksums}
         return _SentPart(md5, cast("CompletedPartTypeDef", completed))
 
     def _put(self, body: PartBody, md5: bytes) -> Mapping[str, Any]:
@@ -276,7 +286,7 @@ class _Upload:
             return told, answer.get("VersionId")
         found = self._ours(size, etag)
         if found is None:
-            raise DestinationError(
+            raise NoStoreError(
                 f"cannot write {self._url}: what answers is no S3: it names no ETag, and the object cannot be seen",
                 hint="check --endpoint-url",
             )

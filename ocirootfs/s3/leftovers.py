@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocirootfs.errors import AuthError, UsageError
-from ocirootfs.s3.client import head, translated
+from ocirootfs.s3.client import endless, head, translated
 from ocirootfs.s3.stamp import is_stamped
 from ocirootfs.s3.url import S3Url
 
@@ -86,10 +86,13 @@ def abort_uploads(client: S3Client, folder: Folder, known: Container[str], befor
 
 def _listed(client: S3Client, operation: Any, name: str, folder: Folder, options: S3Options) -> Iterator[Any]:
     right = "s3:ListBucket" if operation == "list_objects_v2" else "s3:ListBucketMultipartUploads"
-    with _needing(right), translated(S3Url(folder.bucket, folder.prefix), "list"):
+    url = S3Url(folder.bucket, folder.prefix)
+    with _needing(right), translated(url, "list"):
         pages = list(client.get_paginator(operation).paginate(**folder.where, **_owner(options)))
+    if pages[-1].get("IsTruncated"):
+        raise endless(url)
     for page in pages:
-        yield from page.get(name, ())
+        yield from (found for found in page.get(name, ()) if "Key" in found)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Fault:
     no-etag        the request is carried out, its answer bears no ETag
     page           200 with a web page, as a console or a portal answers whatever it is asked
     nothing        200 with no body
+    no-length      the answer to a HEAD does not say how long the object is
     undated        uploads are listed without the time at which they began
     no-token       there is more to list, and no token to ask for it
     same-token     there is always more to list, by the same token
@@ -265,7 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = body.encode()
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+            if value:
+                self.send_header(name.replace("_", "-"), value)
         if "Content_Length" not in headers:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -356,6 +358,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _HeadObject(self, request: Request, body: StoredObject, what: str) -> None:
         found = self.server.state.objects.get(request.key)
+        if what == "no-length":
+            self._answer(200, Content_Length="", Transfer_Encoding="chunked")
+            return
         if found is None:
             self._answer(404)
             return

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import boto3.session
 import botocore
 import botocore.session
-from botocore import credentials
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
@@ -27,12 +26,14 @@ from botocore.parsers import ResponseParserError
 from ocirootfs.errors import (
     AuthError,
     DestinationError,
+    LocalError,
     NotFoundError,
     OcirootfsError,
     TemporaryError,
     UsageError,
     printable,
 )
+from ocirootfs.s3.account import Role, usable
 from ocirootfs.s3.skew import ALLOWED, Clock, offset, told
 from ocirootfs.s3.url import bare, require_endpoint
 
@@ -51,13 +52,16 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
     """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
 
     Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, or an endpoint
-    that holds a password, wherever it is named; AuthError for a role that nobody is there to assume.
+    that holds a password, wherever it is named; AuthError for a role that nobody is there to assume, and for
+    credentials that cannot be had, or not be used.
     """
     try:
         session = botocore.session.Session(profile=options.profile)
         client = _client(session, options)
-    except boto.NoCredentialsError as error:
-        raise AuthError(f"cannot set up S3: {_NOBODY}", hint=_HOW_TO_BE_SOMEBODY) from error
+    except _NO_CREDENTIALS as error:
+        raise AuthError(f"cannot set up S3: {_nobody(error)}", hint=_HOW_TO_BE_SOMEBODY) from None
+    except (FileNotFoundError, PermissionError) as error:
+        raise _closed("set up S3", error) from error
     except (boto.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {_said(error)}") from (None if _holds_url(error) else error)
     patience = _Patience(options.retry_for, monotonic)
@@ -70,11 +74,10 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
 def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
     region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
     verify = False if options.insecure else options.ca_file
+    found = None if options.no_sign_request else usable(session)
     if options.role_arn is not None:
-        sts = partial(session.create_client, region_name=region, verify=verify)
-        role = _Role(session.get_credentials(), sts, options.role_arn)
-        session = botocore.session.Session(profile=options.profile)
-        session.register_component("credential_provider", credentials.CredentialResolver([role]))
+        role = Role(found, partial(session.create_client, region_name=region, verify=verify), options.role_arn)
+        session = role.acting(options.profile)
     maker = boto3.session.Session(botocore_session=session, region_name=region)
     config = _config(session, options)
     client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
@@ -89,31 +92,6 @@ def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
             config = config.merge(Config(**quiet))
             client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
     return client
-
-
-class _Role(credentials.CredentialProvider):
-    """The credentials of a role, which botocore asks STS for again before they expire.
-
-    STS is where boto3 says: at AWS, or where AWS_ENDPOINT_URL_STS points.
-    """
-
-    METHOD = "assume-role"
-
-    def __init__(self, source: Any, make_client: Callable[..., Any], arn: str) -> None:
-        super().__init__()
-        self._source = source
-        self._make_client = make_client
-        self._arn = arn
-
-    def load(self) -> object:
-        """Return the credentials; raises NoCredentialsError where nobody is there to assume the role."""
-        if self._source is None:
-            raise boto.NoCredentialsError
-        session_name = {"RoleSessionName": "ocirootfs"}
-        fetcher = credentials.AssumeRoleCredentialFetcher(
-            self._make_client, self._source, self._arn, extra_args=session_name
-        )
-        return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
 
 def _config(session: botocore.session.Session, options: S3Options) -> Config:
@@ -184,6 +162,38 @@ class _Patience:
             raise boto.ClientError(response[1], operation.name)
 
 
+_HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+)
+# Who gives none, by botocore's names.
+_GIVERS = {
+    "container-role": "AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI leads to none",
+    "custom-process": "the credential_process failed",
+}
+
+
+def _nobody(error: boto.BotoCoreError) -> str:
+    """Say that there are no credentials, without botocore's text: that may be what a program printed."""
+    if isinstance(error, boto.PartialCredentialsError):
+        return printable(str(error))
+    why = _GIVERS.get(error.kwargs.get("provider", ""))
+    return "no usable credentials were found" + (f": {why}" if why else "")
+
+
+def _closed(doing: str, error: OSError) -> LocalError:
+    """Say which file cannot be had; those that are asked for here are credentials'."""
+    return LocalError(
+        f"cannot {doing}: its credentials need '{printable(str(error.filename))}': {error.strerror}",
+        hint="AWS_WEB_IDENTITY_TOKEN_FILE, credential_process, or another setting of boto3 names it",
+    )
+
+
 class ExistsError(DestinationError):
     """There is an object at that key, and it was not to be replaced."""
 
@@ -232,8 +242,16 @@ def translated(url: S3Url, doing: str, *, needs: str | None = None) -> Iterator[
         yield
     except boto.ClientError as error:
         raise _refusal(url, doing, error, needs) from error
+    except _NO_CREDENTIALS as error:  # what a program for credentials complained of may hold some
+        raise AuthError(f"cannot {doing} {url}: {_nobody(error)}", hint=_HOW_TO_BE_SOMEBODY) from None
     except boto.BotoCoreError as error:
         raise _no_answer(url, doing, error) from error
+    except (FileNotFoundError, PermissionError) as error:  # credentials that are fetched when they are needed
+        raise _closed(f"{doing} {url}", error) from error
+    except ValueError as error:
+        if not _holds_url(error):  # an endpoint for STS that is none
+            raise
+        raise UsageError(f"cannot {doing} {url}: {_said(error)}", hint="check AWS_ENDPOINT_URL_STS") from None
     except (KeyError, ResponseParserError) as error:
         raise _stranger(url, doing, error) from error
     except RecursionError:  # botocore asks whoever redirects it where to go, and is redirected
@@ -317,24 +335,7 @@ def endless(url: S3Url) -> NoStoreError:
     )
 
 
-_NOBODY = "no usable credentials were found"
-_HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
-_NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.NoAuthTokenError,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-)
-
-
 def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsError:
-    if isinstance(error, _NO_CREDENTIALS):
-        return AuthError(
-            f"cannot {doing} {url}: {_NOBODY}",
-            hint=_HOW_TO_BE_SOMEBODY,
-        )
     if fault := _certificate_fault(error):
         return TemporaryError(
             f"cannot {doing} {url}: the store's certificate is not trusted: {printable(fault.verify_message)}",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BUCKET = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 _KEY_BYTES = 1024
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
-_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OWN_METADATA = "ocirootfs-"
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
@@ -137,6 +137,8 @@ class S3Options:
         self._require_account()
         if self.sse_kms_key_id is not None and self.sse not in ("aws:kms", "aws:kms:dsse"):
             raise UsageError("a KMS key needs encryption with KMS", hint="add --sse aws:kms")
+        for name in ("content_type", "acl", "storage_class", "sse_kms_key_id"):
+            _require_plain(name, getattr(self, name))
         _require_tags(self.tags)
         _require_metadata(self.metadata)
 
@@ -161,6 +163,11 @@ class S3Options:
         return {name: value for name, value in said.items() if value}
 
 
+def _require_plain(name: str, value: str | None) -> None:
+    if value is not None and not _HEADER_VALUE.fullmatch(value):
+        raise UsageError(f"the {name.replace('_', ' ')} '{printable(value, 80)}' is not plain ASCII text")
+
+
 def _require_tags(tags: Mapping[str, str]) -> None:
     if len(tags) > _TAGS:
         raise UsageError(f"{len(tags)} tags: an object takes {_TAGS}")
@@ -171,7 +178,7 @@ def _require_tags(tags: Mapping[str, str]) -> None:
 
 def _require_metadata(metadata: Mapping[str, str]) -> None:
     for name, value in metadata.items():
-        if not (_METADATA_NAME.fullmatch(name) and _METADATA_VALUE.fullmatch(value)):
+        if not (_METADATA_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             raise UsageError(
                 f"object metadata '{printable(name, 80)}' is not plain ASCII text",
                 hint="encode the value, for instance as in a URL",

@@ -85,7 +85,8 @@ def parse(raw: bytes, what: str, *, latest: int | None = None) -> list[Wanted]:
     top = document.fields(("defaults", "images"))
     if "images" not in top:
         raise document.error("there are no 'images'", hint="images: [ubuntu:17.04]")
-    defaults = top["defaults"].fields(_SHARED) if "defaults" in top else {}
+    given = top.get("defaults")
+    defaults = {} if given is None or given.is_nothing else given.fields(_SHARED)
     found = [wanted for value in top["images"].values() for wanted in _images(value, defaults, latest)]
     if not found:
         raise top["images"].error("the list is empty")

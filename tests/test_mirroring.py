@@ -554,6 +554,14 @@ def test_a_pipeline_holds_no_secret_and_asks_for_those_of_a_registry(place: Plac
     assert "testing" not in ran.out.decode()
 
 
+def test_a_lists_name_is_no_part_of_its_pipeline(place: Place) -> None:
+    place.list("ubuntu:17.04")
+    odd = place.path.rename(place.path.with_name("x\njobs: []\u2028#.yml"))
+    made = run_here("mirror", str(odd), "--pipeline").ok.out.decode()
+    assert made.splitlines()[:2] == ["# ocirootfs mirror --pipeline x\\x0ajobs: []\\u2028#.yml", "---"]
+    assert yaml.safe_load(made)["jobs"]
+
+
 def test_a_pipeline_shows_no_password_of_an_endpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.list("ubuntu:17.04")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://me:hunter2@store.corp")

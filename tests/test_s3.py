@@ -19,6 +19,7 @@ import pytest
 from ocirootfs.errors import (
     AuthError,
     DestinationError,
+    InputError,
     NotFoundError,
     OcirootfsError,
     TemporaryError,
@@ -27,7 +28,7 @@ from ocirootfs.errors import (
 from ocirootfs.s3.client import ExistsError, NoStoreError, head, make_client
 from ocirootfs.s3.destination import S3Destination, _etag_md5
 from ocirootfs.s3.leftovers import Folder, strangers
-from ocirootfs.s3.reading import below
+from ocirootfs.s3.reading import below, content
 from ocirootfs.s3.url import S3Options, S3Url
 from tests.races import assert_only_the_first_is_stored
 from tests.servers.certificate import authority
@@ -516,7 +517,27 @@ def test_nobody_listens(endpoint: str) -> None:
     destination.abort()
 
 
+def test_bytes_that_are_not_those_of_their_checksum(faulty: State) -> None:
+    client = make_client(options(faulty.url, checksums="when-supported"))
+    assert attempt(faulty, client, b"x" * 1000) is None
+    url = S3Url(BUCKET, "a.tgz")
+    assert b"".join(content(url, S3Options(), client)) == b"x" * 1000
+    faulty.fail("GetObject", "wrong-crc")
+    with pytest.raises(InputError, match=r"cannot read s3://bucket/a\.tgz: its bytes are not those"):
+        list(content(url, S3Options(), client))
+    client.close()
+
+
 # --- TLS
+
+
+def test_an_endpoint_without_tls_is_told_at_once(faulty: State) -> None:
+    endpoint = faulty.url.replace("http:", "https:")
+    begin = time.monotonic()
+    with pytest.raises(TemporaryError, match=f"at {endpoint}: plain HTTP was the answer to an HTTPS") as caught:
+        finish(S3Destination(S3Url(BUCKET, "a"), options(endpoint)), SMALL)
+    assert "http://" in str(caught.value.hint)
+    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("checksums", ["when-supported", "when-required"])

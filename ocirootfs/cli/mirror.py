@@ -383,7 +383,7 @@ def _pipeline(wanted: Sequence[Wanted], chosen: argparse.Namespace) -> str:
     if not chosen.no_creds:
         params["DOCKER_AUTH_CONFIG"] = "((docker_auth_config))"
     fan = Fan(_words(chosen), params, chosen.images_at_once or _TASKS_AT_A_TIME, chosen.every)
-    return f"# ocirootfs mirror --pipeline {Path(chosen.list).name}\n---\n{pipeline(wanted, fan)}"
+    return f"# ocirootfs mirror --pipeline {printable(Path(chosen.list).name)}\n---\n{pipeline(wanted, fan)}"
 
 
 def _unsecret(endpoint: str) -> str:

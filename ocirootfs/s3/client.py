@@ -26,6 +26,7 @@ from botocore.parsers import ResponseParserError
 from ocirootfs.errors import (
     AuthError,
     DestinationError,
+    InputError,
     LocalError,
     NotFoundError,
     OcirootfsError,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ocirootfs.s3.url import S3Options, S3Url
 
 _ATTEMPTS = 10
+# OpenSSL's words for a peer that answers in plain HTTP.
+_PLAIN = frozenset(["WRONG_VERSION_NUMBER", "HTTP_REQUEST"])
 _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validation")
 
 
@@ -152,7 +155,7 @@ class _Patience:
         **_: object,
     ) -> None:
         """Raise what a try ended with instead of trying again."""
-        if caught_exception is not None and _certificate_fault(caught_exception):
+        if caught_exception is not None and (_certificate_fault(caught_exception) or _is_plain(caught_exception)):
             raise caught_exception
         if self._monotonic() - request_dict["context"].get(self._BEGAN, float("inf")) < self._seconds:
             return
@@ -343,6 +346,13 @@ def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsEr
         )
     if isinstance(error, boto.PaginationError):
         return endless(url)
+    if isinstance(error, boto.FlexibleChecksumError):
+        return InputError(f"cannot {doing} {url}: its bytes are not those of the checksum that the store has")
+    if _is_plain(error):
+        return TemporaryError(
+            f"cannot {doing} {url}{_endpoint(error)}: plain HTTP was the answer to an HTTPS request",
+            hint="a store without TLS has an endpoint that begins with http://",
+        )
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TemporaryError(
             f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",
@@ -388,9 +398,16 @@ def _certificate_fault(error: BaseException) -> ssl.SSLCertVerificationError | N
     return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
 
 
+def _is_plain(error: BaseException) -> bool:
+    """Tell whether who was asked over TLS has none."""
+    return any(isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN for cause in _causes(error))
+
+
 def _root_cause(error: BaseException) -> str:
     """Name the operating system's reason, or else botocore's kind of trouble; neither holds a URL."""
     for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f"TLS: {printable(cause.reason.lower().replace('_', ' '))}"
         if isinstance(cause, OSError) and cause.strerror:
             return printable(cause.strerror)
     return f"the connection failed ({type(error).__name__})"

@@ -1,7 +1,7 @@
 """An S3 of our own whose faults are scripted, and which remembers every request.
 
 Speaks path-style CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload, PutObject,
-HeadObject, DeleteObject, ListObjectsV2 and ListMultipartUploads; does not check signatures.
+HeadObject, GetObject, DeleteObject, ListObjectsV2 and ListMultipartUploads; does not check signatures.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Fault:
     no-etag        the request is carried out, its answer bears no ETag
     page           200 with a web page, as a console or a portal answers whatever it is asked
     nothing        200 with no body
+    wrong-crc      the answer to a GET bears the checksum of other bytes
     no-length      the answer to a HEAD does not say how long the object is
     undated        uploads are listed without the time at which they began
     no-token       there is more to list, and no token to ask for it
@@ -183,7 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("HeadObject")
 
     def do_GET(self) -> None:
-        self._serve("ListMultipartUploads" if "uploads" in self._query() else "ListObjectsV2")
+        query = self._query()
+        listing = "ListMultipartUploads" if "uploads" in query else "ListObjectsV2"
+        self._serve(listing if {"uploads", "prefix"} & set(query) else "GetObject")
 
     def _query(self) -> dict[str, str]:
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
@@ -366,6 +369,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         metadata = {name: value for name, value in found.headers.items() if name.startswith("x-amz-meta-")}
         self._answer(200, ETag=f'"{found.etag}"', Content_Length=str(found.size), **metadata)
+
+    def _GetObject(self, request: Request, body: StoredObject, what: str) -> None:
+        found = self.server.state.objects.get(request.key)
+        if found is None:
+            self._error(404, "NoSuchKey")
+            return
+        self._answer(200, found.body.decode("ascii"), **({_CRC: "AAAAAA=="} if what == "wrong-crc" else {}))
 
     def _DeleteObject(self, request: Request, body: StoredObject, what: str) -> None:
         self.server.state.objects.pop(request.key, None)

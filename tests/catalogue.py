@@ -106,6 +106,7 @@ ATTACKS: Rows = {
     "a store that leads elsewhere": ("edge_attacks::a_store_that_leads_elsewhere",),
     "a signed URL as a destination": (
         "edge_attacks::a_signed_url_is_no_destination_and_is_not_shown", "s3::no_secret_is_told",
+        "secrets::a_password_in_an_endpoint", "secrets::a_password_in_a_buckets_url",
     ),
     "a huge error of a store": ("edge_attacks::a_huge_error_of_a_store",),
     "an object for everybody": ("s3_options::what_is_said_of_the_object",),

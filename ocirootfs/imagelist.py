@@ -85,7 +85,8 @@ def parse(raw: bytes, what: str, *, latest: int | None = None) -> list[Wanted]:
     top = document.fields(("defaults", "images"))
     if "images" not in top:
         raise document.error("there are no 'images'", hint="images: [ubuntu:17.04]")
-    defaults = top["defaults"].fields(_SHARED) if "defaults" in top else {}
+    given = top.get("defaults")
+    defaults = {} if given is None or given.is_nothing else given.fields(_SHARED)
     found = [wanted for value in top["images"].values() for wanted in _images(value, defaults, latest)]
     if not found:
         raise top["images"].error("the list is empty")
@@ -136,8 +137,8 @@ def _template(text: str) -> str:
 
 def _destination(text: str) -> str:
     """Check a place in a bucket, whose name is plain and whose key may have fields."""
-    bucket, slash, _ = text.removeprefix("s3://").partition("/")
-    if not text.startswith("s3://") or "{" in bucket or not slash:
+    bucket = text.removeprefix("s3://").partition("/")[0]
+    if not text.startswith("s3://") or "{" in bucket:
         raise UsageError(f"'{printable(text)}' is not of the form s3://BUCKET/KEY, with fields in KEY at most")
     if S3Url.parse(text).is_prefix:
         raise UsageError(f"'{printable(text)}' names no object", hint=f"to: {printable(text)}{{name}}-{{tag}}.tgz")

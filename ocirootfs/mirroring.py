@@ -23,6 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -40,7 +41,7 @@ from ocirootfs.s3.url import S3Options, S3Url
 from ocirootfs.sharedlayers import SharedLayers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_s3 import S3Client
 
@@ -83,11 +84,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What became of a list, in its order; `pruned` are the URLs of objects removed, or that would be."""
+    """What became of a list, in its order; `pruned` are the URLs of objects removed, or that would be.
+
+    `faults` are what went wrong with removing what should not be there.
+    """
 
     outcomes: tuple[Outcome, ...]
     pruned: tuple[str, ...] = ()
     swept: int = 0
+    faults: tuple[OcirootfsError, ...] = ()
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -97,7 +102,8 @@ class Mirrored:
     @property
     def exit_code(self) -> int:
         """0; or 5 if all that failed may work later; or else that of the first other failure."""
-        codes = [outcome.error.exit_code for outcome in self.outcomes if outcome.error]
+        errors = [outcome.error for outcome in self.failed if outcome.error] + list(self.faults)
+        codes = [error.exit_code for error in errors]
         return next((code for code in codes if code != 5), 5 if codes else 0)
 
 
@@ -135,7 +141,8 @@ def mirror(  # noqa: PLR0913  # options, by keyword
     With `prune`, and if nothing failed, objects that this program made, in the folders that the list's templates begin
     with, are removed if the list does not ask for them; nothing else ever is. `sweep` aborts unfinished uploads to the
     list's keys that are at least so many seconds old. With `dry_run` nothing is written or removed. Raises UsageError
-    if two images would get the same key, before anything is written; what goes wrong with one image is its Outcome's.
+    if two images would get the same key, before anything is written; what goes wrong with one image is its Outcome's,
+    and what goes wrong with `prune` and `sweep` is among the result's `faults`.
     """
     from ocirootfs.s3.client import make_client  # noqa: PLC0415  # boto3 takes longer to load than --help to run
 
@@ -147,13 +154,14 @@ def mirror(  # noqa: PLR0913  # options, by keyword
     try:
         ready = run.resolve(max(jobs, _RESOLVERS))
         known = {str(place.url) for place in ready.values()}
-        swept = 0 if sweep is None or dry_run else run.sweep(ready, sweep)
+        if sweep is not None and not dry_run:
+            run.sweep(ready, sweep)
         run.pack(ready, jobs)
-        failed = any(outcome.error for outcome in run.outcomes.values())
-        if prune and failed:
+        if not run.done().failed:
+            run.prune(folders, known)
+        elif prune:
             log.warning("nothing is pruned, as some images failed")
-        pruned = () if failed else run.prune(folders, known)
-        return Mirrored(tuple(run.outcomes[place] for place in range(len(wanted))), tuple(pruned), swept)
+        return run.done()
     finally:
         if s3_client is None:
             client.close()
@@ -243,7 +251,15 @@ class _Run:
         self._watcher = watcher
         self._stopped = threading.Event()
         self._active: dict[int, tuple[Image, Destination]] = {}
-        self.outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._pruned: list[str] = []
+        self._swept = 0
+        self._faults: list[OcirootfsError] = []
+
+    def done(self) -> Mirrored:
+        """Return what has been done."""
+        outcomes = (self._outcomes[place] for place in range(len(self._wanted)))
+        return Mirrored(tuple(outcomes), tuple(sorted(self._pruned)), self._swept, tuple(self._faults))
 
     # Which images
 
@@ -322,12 +338,12 @@ class _Run:
         return _Guarded(S3Destination(ready.url, options, self._client, stamp=stamp), self._stopped)
 
     def _end(self, place: int, outcome: Outcome) -> None:
-        self.outcomes[place] = outcome
+        self._outcomes[place] = outcome
         self._watcher.ended(place, outcome)
 
     # What should not be there
 
-    def sweep(self, ready: Mapping[int, _Ready], seconds: float) -> int:
+    def sweep(self, ready: Mapping[int, _Ready], seconds: float) -> None:
         """Abort old uploads to the list's keys."""
         from ocirootfs.s3.leftovers import Folder, abort_uploads  # noqa: PLC0415
 
@@ -335,22 +351,31 @@ class _Run:
         known = {str(each.url) for each in ready.values()}
         # A key's own folder, or else the key itself: what else is in the bucket need not be listed.
         folders = {Folder(each.url.bucket, each.url.key) for each in ready.values()}
-        count = sum(
-            abort_uploads(self._client, folder, known, before, self._options) for folder in sorted(folders, key=str)
-        )
-        if count:
-            log.info("%d unfinished uploads were aborted", count)
-        return count
+        with self._told():
+            for folder in sorted(folders, key=str):
+                self._swept += abort_uploads(self._client, folder, known, before, self._options)
+        if self._swept:
+            log.info("%d unfinished uploads were aborted", self._swept)
 
-    def prune(self, folders: Sequence[Folder], known: set[str]) -> list[str]:
-        """Remove what this program made and the list does not ask for; return their URLs."""
+    def prune(self, folders: Sequence[Folder], known: set[str]) -> None:
+        """Remove what this program made and the list does not ask for."""
         from ocirootfs.s3.leftovers import remove, strangers  # noqa: PLC0415
 
-        found = {str(url): url for folder in folders for url in strangers(self._client, folder, known, self._options)}
-        for url in () if self._making.is_dry else found.values():
-            remove(self._client, url, self._options)
-            log.info("%s was removed", url)
-        return sorted(found)
+        with self._told():
+            each = (strangers(self._client, folder, known, self._options) for folder in folders)
+            for name, url in sorted({str(url): url for found in each for url in found}.items()):
+                if not self._making.is_dry:
+                    remove(self._client, url, self._options)
+                    log.info("%s was removed", name)
+                self._pruned.append(name)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Keep what goes wrong, to be told with all that went well."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # what is packed is packed
+            self._faults.append(_named(error))
 
     # Several at a time
 

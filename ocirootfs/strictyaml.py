@@ -54,6 +54,11 @@ class Value:
         return _kind(self._node) == "scalar"
 
     @property
+    def is_nothing(self) -> bool:
+        """Whether a name has no value (or `null`, `~`)."""
+        return str(self._node.tag) == f"{_PREFIX}null"
+
+    @property
     def is_list(self) -> bool:
         """Whether it is a list."""
         return _kind(self._node) == "sequence"

@@ -109,6 +109,7 @@ ATTACKS: Rows = {
     "a store that leads elsewhere": ("edge_attacks::a_store_that_leads_elsewhere",),
     "a signed URL as a destination": (
         "edge_attacks::a_signed_url_is_no_destination_and_is_not_shown", "s3::no_secret_is_told",
+        "secrets::a_password_in_an_endpoint", "secrets::a_password_in_a_buckets_url",
     ),
     "a huge error of a store": ("edge_attacks::a_huge_error_of_a_store",),
     "an object for everybody": ("s3_options::what_is_said_of_the_object",),
@@ -169,7 +170,10 @@ FAULTS: Rows = {
     "a part that arrives altered": (
         "s3::a_part_that_arrives_altered_is_sent_again", "s3::a_part_that_always_arrives_altered_is_refused",
     ),
-    "an error that says 200": ("s3::complete_that_answers_200_with_an_error",),
+    "an error that says 200": (
+        "s3::complete_that_answers_200_with_an_error", "s3::an_answer_without_an_etag_is_not_believed",
+        "s3::a_page_that_answers_everything_stores_nothing",
+    ),
     "a lost answer to the last request": ("s3::a_lost_answer_to_the_last_request_is_no_failure",),
     "an abort that fails": ("s3::an_abort_that_is_refused_is_told_with_the_way_out",),
     "credentials that expire": ("s3_options::credentials_that_expire_are_fetched_again", "s3::refusals_are_told_apart"),

@@ -28,7 +28,7 @@ RANKS = [
     [
         "archive.members", "archive.ocilayout", "archive.dockersave", "archive.writer", "archive", "source",
         "destination", "opendirectories", "newdirectory", "treewriter",
-        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.client", "s3.reading", "s3.destination",
+        "s3.parts", "s3.url", "s3.stamp", "s3.skew", "s3.account", "s3.client", "s3.reading", "s3.destination",
         "s3.leftovers", "s3",
         "registry.origin", "registry.retry", "registry.complaint", "registry.warnheader", "registry.netfailure",
         "registry.pace", "registry.certsd", "registry.trust", "registry.connections", "registry.transport",
@@ -53,7 +53,7 @@ SOLE = {
     "requests": {"registry.connections", "registry.transport"},
     "urllib3": {"registry.connections", "registry.transport"},
     "boto3": {"registry.ecr", "s3.client"},
-    "botocore": {"registry.ecr", "s3.client", "s3.skew"},
+    "botocore": {"registry.ecr", "s3.account", "s3.client", "s3.skew"},
     "tqdm": {"cli.progress"},
     "yaml": {"strictyaml"},
     "zstandard": {"compression"},

@@ -54,6 +54,11 @@ images:
     assert found[0].layout.edits == Edits()
 
 
+@pytest.mark.parametrize("nothing", ["", "null", "~", "{}"])
+def test_defaults_may_be_nothing(nothing: str) -> None:
+    assert len(parsed(f"defaults: {nothing}\nimages:\n- {{image: x, {TO}}}\n")) == 1
+
+
 def test_anchors_and_merge_keys() -> None:
     found = parsed(f"""\
 defaults: {{{TO}}}

@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 import yaml
 
@@ -30,16 +31,17 @@ from ocirootfs.mirroring import mirror
 from ocirootfs.platform import Platform
 from ocirootfs.registry import Registry
 from ocirootfs.registry.credentials import anonymous
+from ocirootfs.s3.stamp import stamp
 from ocirootfs.s3.url import S3Options
 from tests.commands import Ran, environment, finished, run, run_here, started
 from tests.layers import OCI_MANIFEST, Built, Data, build
+from tests.servers.faulty_s3 import BUCKET, State, faulty_s3
+from tests.servers.moto import S3Endpoint
 from tests.servers.registry import FakeRegistry, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from tests.servers.moto import S3Endpoint
 
 MIB = 1 << 20
 
@@ -341,6 +343,54 @@ def test_old_uploads_to_the_lists_keys_are_aborted_on_request(place: Place) -> N
     assert "m/app0/app0-1.tgz" not in place.s3.uploads()
 
 
+@pytest.fixture
+def trouble(tmp_path: Path) -> Iterator[tuple[Place, State]]:
+    """A place whose store can be told to fail."""
+    with FakeRegistry() as registry, faulty_s3() as faulty:
+        client = boto3.client("s3", endpoint_url=faulty.url, region_name="us-east-1")
+        yield Place(registry, S3Endpoint(faulty.url, client, BUCKET), tmp_path / "images.yml"), faulty
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "words"),
+    [
+        ("ListMultipartUploads", ["--sweep", "0"]),
+        ("ListObjectsV2", ["--prune"]),
+        ("DeleteObject", ["--prune", "--sweep", "0"]),
+    ],
+)
+def test_what_cannot_be_removed_takes_no_report_with_it(
+    operation: str, words: list[str], trouble: tuple[Place, State]
+) -> None:
+    place, faulty = trouble
+    place.list(*place.serve(SMALL[0]))
+    ours = stamp(image="a", digest="sha256:0", platform="linux/amd64", options="o", version="1")
+    place.s3.client.put_object(Bucket=BUCKET, Key="m/old.tgz", Body=b"", Metadata=ours)
+    faulty.fail(operation, "AccessDenied", status=403)
+    result = place.path.with_suffix(".json")
+    ran = place.run("--json", "--result", str(result), *words)
+    report = json.loads(ran.out)
+    assert json.loads(result.read_text()) == report
+    assert ran.status == report["exit_status"] == 4
+    assert (report["packed"], report["pruned"], report["failed"]) == (1, [], 0)
+    assert ["AccessDenied" in error["error"] for error in report["errors"]] == [True]
+    assert "the credentials need s3:" in ran.err
+    assert ran.err.endswith("error: what should not be there may be there still\n")
+    assert set(faulty.objects) == {"m/app0/app0-1.tgz", "m/old.tgz"}
+
+
+def test_an_upload_that_ended_before_it_was_swept_is_no_failure(trouble: tuple[Place, State]) -> None:
+    place, faulty = trouble
+    place.list(*place.serve(SMALL[0]))
+    place.s3.client.create_multipart_upload(Bucket=BUCKET, Key="m/app0/app0-1.tgz")
+    faulty.fail("AbortMultipartUpload", "NoSuchUpload", status=404, times=1)
+    faulty.fail("ListMultipartUploads", "undated", times=1)
+    swept = [json.loads(place.run("--sweep", "0", "--json", "-q").ok.out)["swept"] for _ in range(3)]
+    assert swept == [0, 0, 1]
+    assert faulty.uploads == {}
+
+
 # Killed
 
 BIG = 6 * MIB  # more than one part of 5 MiB
@@ -502,6 +552,14 @@ def test_a_pipeline_holds_no_secret_and_asks_for_those_of_a_registry(place: Plac
     assert step["config"]["run"]["args"][-1] == "--region=eu-west-1"
     assert step["across"][0]["max_in_flight"] == 7
     assert "testing" not in ran.out.decode()
+
+
+def test_a_lists_name_is_no_part_of_its_pipeline(place: Place) -> None:
+    place.list("ubuntu:17.04")
+    odd = place.path.rename(place.path.with_name("x\njobs: []\u2028#.yml"))
+    made = run_here("mirror", str(odd), "--pipeline").ok.out.decode()
+    assert made.splitlines()[:2] == ["# ocirootfs mirror --pipeline x\\x0ajobs: []\\u2028#.yml", "---"]
+    assert yaml.safe_load(made)["jobs"]
 
 
 def test_a_pipeline_shows_no_password_of_an_endpoint(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,13 +19,16 @@ import pytest
 from ocirootfs.errors import (
     AuthError,
     DestinationError,
+    InputError,
     NotFoundError,
     OcirootfsError,
     TemporaryError,
     UsageError,
 )
-from ocirootfs.s3.client import ExistsError, head, make_client
+from ocirootfs.s3.client import ExistsError, NoStoreError, head, make_client
 from ocirootfs.s3.destination import S3Destination, _etag_md5
+from ocirootfs.s3.leftovers import Folder, strangers
+from ocirootfs.s3.reading import below, content
 from ocirootfs.s3.url import S3Options, S3Url
 from tests.races import assert_only_the_first_is_stored
 from tests.servers.certificate import authority
@@ -320,6 +324,66 @@ def test_a_lost_answer_to_the_last_request_is_no_failure(
     assert faulty.uploads == {}
 
 
+@pytest.mark.parametrize("what", ["page", "nothing"])
+@pytest.mark.parametrize("data", [SMALL, DATA], ids=["put", "multipart"])
+def test_an_answer_without_an_etag_is_not_believed(faulty: State, client: S3Client, data: bytes, what: str) -> None:
+    faulty.fail("PutObject", what)
+    faulty.fail("CompleteMultipartUpload", what)
+    error = attempt(faulty, client, data)
+    assert isinstance(error, DestinationError)
+    assert "is no S3" in str(error)
+    assert "--endpoint-url" in str(error.hint)
+    assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize(
+    ("operation", "what", "lacking"),
+    [
+        ("HeadObject", "no-length", "ContentLength"),
+        ("CreateMultipartUpload", "page", "UploadId"),
+        ("CreateMultipartUpload", "nothing", "UploadId"),
+        ("UploadPart", "no-etag", "ETag"),
+    ],
+)
+def test_what_lacks_what_an_answer_must_have_is_no_s3(
+    faulty: State, client: S3Client, operation: str, what: str, lacking: str
+) -> None:
+    faulty.fail(operation, what)
+    error = attempt(faulty, client, if_exists="fail")
+    assert type(error) is NoStoreError
+    assert str(error).endswith(f"what answers is no S3: its answer has no {lacking}")
+    assert "--endpoint-url" in str(error.hint)
+    assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize("what", ["no-token", "same-token"])
+def test_a_listing_without_an_end(faulty: State, client: S3Client, what: str) -> None:
+    faulty.fail("ListObjectsV2", what)
+    with pytest.raises(NoStoreError, match=r"cannot list s3://bucket/f/: what answers is no S3"):
+        list(below(BUCKET, "f/", S3Options(), client))
+    with pytest.raises(NoStoreError, match=r"cannot list s3://bucket/f/: what answers is no S3"):
+        list(strangers(client, Folder(BUCKET, "f/"), (), S3Options()))
+    assert len(faulty.requests) <= 4
+
+
+@pytest.mark.parametrize("data", [SMALL, DATA], ids=["put", "multipart"])
+def test_an_object_that_is_there_needs_no_etag_in_the_answer(faulty: State, client: S3Client, data: bytes) -> None:
+    faulty.fail("PutObject", "no-etag")
+    faulty.fail("CompleteMultipartUpload", "no-etag")
+    assert attempt(faulty, client, data) is None
+    assert faulty.operations()[-1] == "HeadObject"
+
+
+def test_a_page_that_answers_everything_stores_nothing(faulty: State) -> None:
+    for operation in ("HeadObject", "PutObject"):
+        faulty.fail(operation, "page")
+    target = S3Destination(S3Url(BUCKET, "a.tgz"), options(faulty.url), stamp={"ocirootfs-digest": "x"})
+    assert target.standing() is None
+    with pytest.raises(DestinationError, match="is no S3"):
+        finish(target, SMALL)
+    target.abort()
+
+
 def test_a_lost_answer_and_somebody_elses_object(faulty: State, client: S3Client) -> None:
     assert attempt(faulty, client, DATA[::-1]) is None
     before = dict(faulty.objects)
@@ -444,17 +508,36 @@ def test_no_credentials(faulty: State, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "authorization" not in faulty.requests[-1].headers
 
 
-def test_nobody_listens() -> None:
-    destination = S3Destination(S3Url(BUCKET, "a"), options("http://127.0.0.1:9"))
-    with pytest.raises(
-        TemporaryError, match=r"write s3://bucket/a at http://127\.0\.0\.1:9: Connection refused"
-    ) as caught:
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://[::1]:9"])
+def test_nobody_listens(endpoint: str) -> None:
+    destination = S3Destination(S3Url(BUCKET, "a"), options(endpoint, retry_for=0))
+    with pytest.raises(TemporaryError, match=re.escape(f"write s3://bucket/a at {endpoint}: ")) as caught:
         destination.commit()
     assert "--endpoint-url" in str(caught.value.hint)
     destination.abort()
 
 
+def test_bytes_that_are_not_those_of_their_checksum(faulty: State) -> None:
+    client = make_client(options(faulty.url, checksums="when-supported"))
+    assert attempt(faulty, client, b"x" * 1000) is None
+    url = S3Url(BUCKET, "a.tgz")
+    assert b"".join(content(url, S3Options(), client)) == b"x" * 1000
+    faulty.fail("GetObject", "wrong-crc")
+    with pytest.raises(InputError, match=r"cannot read s3://bucket/a\.tgz: its bytes are not those"):
+        list(content(url, S3Options(), client))
+    client.close()
+
+
 # --- TLS
+
+
+def test_an_endpoint_without_tls_is_told_at_once(faulty: State) -> None:
+    endpoint = faulty.url.replace("http:", "https:")
+    begin = time.monotonic()
+    with pytest.raises(TemporaryError, match=f"at {endpoint}: plain HTTP was the answer to an HTTPS") as caught:
+        finish(S3Destination(S3Url(BUCKET, "a"), options(endpoint)), SMALL)
+    assert "http://" in str(caught.value.hint)
+    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("checksums", ["when-supported", "when-required"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import traceback
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ import pytest
 
 from ocirootfs.cli import parser
 from ocirootfs.cli.bucket import s3_options
-from ocirootfs.errors import AuthError, TemporaryError, UsageError
-from ocirootfs.s3.client import ExistsError, ForbiddenError, make_client
+from ocirootfs.cli.result import endpoint
+from ocirootfs.errors import AuthError, LocalError, OcirootfsError, TemporaryError, UsageError
+from ocirootfs.s3.client import ExistsError, ForbiddenError, NoStoreError, make_client
 from ocirootfs.s3.destination import S3Destination
 from ocirootfs.s3.stamp import is_same, stamp
 from ocirootfs.s3.url import S3Options, S3Url
+from tests.commands import environment, run
 from tests.policies import policy, without
 from tests.servers.faulty_s3 import BUCKET, State, faulty_s3
 
@@ -123,6 +126,10 @@ def test_a_compression_has_its_content_type() -> None:
         {"tags": {"a": "line\nbreak"}},
         {"tags": {"a": "x" * 257}},
         {"metadata": {"OciRootFS-digest": "x"}},
+        {"content_type": "a/b\r\nX: y"},
+        {"storage_class": "COLD\n"},
+        {"acl": "ü"},
+        {"sse": "aws:kms", "sse_kms_key_id": "k\x7f"},
     ],
 )
 def test_what_no_store_takes(more: dict[str, Any]) -> None:
@@ -272,6 +279,61 @@ def test_retries_end_with_the_time_for_them(what: str, faulty: State, monkeypatc
         assert faulty.operations().count("PutObject") == tries
 
 
+# Where it is
+
+
+def name_endpoint(where: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if where.isupper():
+        monkeypatch.setenv(where, url)
+    else:
+        (tmp_path / "config").write_text(f"[default]\nendpoint_url = {url}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@127.0.0.1:9",
+        "http://me:hunter2@127.0.0.1:99999",
+        "http://me:hunter2@a b",
+        "me:hunter2@127.0.0.1:9",
+        "http://me:hunt@er2/x@127.0.0.1",
+        "http://store/?token=hunter2",
+        "store",
+    ],
+)
+@pytest.mark.parametrize("where", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "profile"])
+def test_an_endpoint_is_judged_wherever_it_is_named(
+    where: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_endpoint(where, url, tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match="endpoint") as caught:
+        store(S3Options(), SMALL)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "hunt" not in told
+    assert "er2" not in told
+
+
+def test_an_endpoint_of_the_callers_own_client_is_shown_bare(faulty: State, caplog: pytest.LogCaptureFixture) -> None:
+    faulty.fail("UploadPart", "AccessDenied", status=403)
+    faulty.fail("AbortMultipartUpload", "AccessDenied", status=403)
+    client = boto3.client("s3", endpoint_url=faulty.url.replace("//", "//me:hunter2@"), region_name="us-east-1")
+    target = S3Destination(S3Url(BUCKET, "a"), S3Options(part_size=5 * MIB), client)
+    with pytest.raises(AuthError):
+        target.write(DATA + bytes(20 * MIB))
+    target.abort()
+    client.close()
+    assert f"--endpoint-url {faulty.url} " in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_the_endpoint_that_is_shown_is_the_one_in_effect() -> None:
+    named = {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"}
+    assert endpoint(S3Options(endpoint_url="http://c"), named) == "http://c"
+    assert endpoint(S3Options(), named) == "http://b"
+    assert endpoint(S3Options(), named | {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}) is None
+
+
 # Who asks
 
 
@@ -300,11 +362,107 @@ def test_a_role_that_is_refused(faulty: State, monkeypatch: pytest.MonkeyPatch) 
     assert set(faulty.operations()) == {"CreateMultipartUpload"}
 
 
+@pytest.mark.parametrize("what", ["page", "nothing"])
+def test_a_role_of_what_is_no_sts(what: str, faulty: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faulty.url)
+    faulty.fail("CreateMultipartUpload", what)  # any POST that this server does not know
+    with pytest.raises(NoStoreError, match="what answers is no S") as caught:
+        store(S3Options(endpoint_url=faulty.url, role_arn=ROLE), SMALL)
+    assert "ENDPOINT_URL" in str(caught.value.hint).upper().replace("-", "_")
+
+
+def test_an_endpoint_of_sts_that_is_none_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://me:hunter2@a b")
+    with pytest.raises(UsageError, match="Invalid endpoint") as caught:
+        store(S3Options(role_arn=ROLE, endpoint_url="http://127.0.0.1:9"), SMALL)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_role_needs_somebody_to_assume_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(AuthError, match="no usable credentials"):
         store(S3Options(endpoint_url="http://127.0.0.1:9", role_arn=ROLE), SMALL)
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "config").write_text(f"[default]\n{text}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize(
+    ("program", "kind", "said"),
+    [
+        ("echo hunter2 >&2; exit 1", AuthError, "no usable credentials were found: the credential_process failed"),
+        ("echo hunter2", AuthError, "what gives credentials gave something else"),
+        ("echo '[\"hunter2\"]'", AuthError, "what gives credentials gave something else"),
+        (None, LocalError, "cannot set up S3: its credentials need .*: No such file"),
+    ],
+)
+def test_a_program_that_gives_no_credentials(
+    program: str | None, kind: type[OcirootfsError], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "program"
+    if program is not None:
+        path.write_text(f"#!/bin/sh\n{program}\n")
+        path.chmod(0o700)
+    configure(tmp_path, monkeypatch, f"credential_process = {path}")
+    with pytest.raises(kind, match=said) as caught:
+        make_client(S3Options())
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_container_that_gives_no_credentials(faulty: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{faulty.url}/?prefix=x")
+    with pytest.raises(AuthError, match="no usable credentials were found: AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+        make_client(S3Options())  # what answers is XML
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_token_that_is_not_there_is_named(faulty: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent/token")
+    monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+    with pytest.raises(LocalError, match=r"cannot write s3://.*: its credentials need '/nonexistent/token': No such"):
+        store(S3Options(endpoint_url=faulty.url), SMALL)
+
+
+def test_half_of_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(AuthError, match="AWS_SECRET_ACCESS_KEY"):
+        make_client(S3Options())
+
+
+def test_a_code_is_not_read_from_standard_input(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        f"[default]\nrole_arn={ROLE}\nsource_profile=b\n[profile b]\nrole_arn={ROLE}\nsource_profile=c\n"
+        "mfa_serial=arn:aws:iam::1:mfa/x\n[profile c]\naws_access_key_id=a\naws_secret_access_key=b\n"
+    )
+    env = environment(AWS_CONFIG_FILE=str(config), AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
+    words = ("check", "s3://bucket/a-1.tgz", "--endpoint-url", "http://127.0.0.1:9")
+    ran = run(*words, stdin=b"123456\n", env=env, start_new_session=True)
+    assert (ran.status, ran.out) == (4, b"")
+    assert ran.err.startswith("ocirootfs: error: cannot set up S3: the profile's role wants an MFA code")
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+@pytest.mark.parametrize("value", ["hunter2\n", " hunter2", "hun\rter2"])
+def test_credentials_that_no_header_takes_are_refused_at_once(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(AuthError, match=f"cannot set up S3: {name} holds a line break") as caught:
+        make_client(S3Options())
+    assert "hun" not in str(caught.value)
+    make_client(S3Options(no_sign_request=True)).close()
 
 
 def test_credentials_that_expire_are_fetched_again(

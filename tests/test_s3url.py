@@ -59,6 +59,17 @@ def test_what_is_no_url(text: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["s3://key:hunter2@bucket/a", "s3://key:hun/ter2@bucket/a", "s3://key:hunter2@bucket", "s4://key:hunter2@b/a"],
+)
+def test_what_is_no_url_shows_no_password(text: str) -> None:
+    with pytest.raises(UsageError, match="credentials have no place in it") as caught:
+        S3Url.parse(text)
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
 def test_a_name_joins_a_prefix() -> None:
     assert str(S3Url.parse("s3://images/u/").joined("a.tgz")) == "s3://images/u/a.tgz"
     assert str(S3Url.parse("s3://images/").joined("a.tgz")) == "s3://images/a.tgz"

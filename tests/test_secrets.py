@@ -162,6 +162,23 @@ def test_a_password_among_the_arguments_is_in_no_message(tmp_path: Path) -> None
     assert leaks(ran.err, ran.out) == []
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.1:99999", "a b"])
+def test_a_password_in_an_endpoint(host: str, variable: str) -> None:
+    variables = environment(**{variable: f"http://me:{SECRETS['s3']}@{host}"})
+    with FakeRegistry() as fake:
+        ran = run("pack", str(fake.add_image()), "-o", "s3://bucket/a.tgz", *LOUD, env=variables)
+    assert ran.status == 2, ran.err
+    assert leaks(ran.err, ran.out) == []
+
+
+@pytest.mark.parametrize("key", ["a.tgz", "{no}.tgz", "", "a.zip"])
+def test_a_password_in_a_buckets_url(key: str) -> None:
+    ran = run_here("pack", "ubuntu:17.04", "-o", f"s3://key:{SECRETS['s3']}@bucket/{key}", *LOUD)
+    assert ran.status == 2, ran.err
+    assert leaks(ran.err, ran.out) == []
+
+
 @pytest.mark.parametrize("endpoint", ["good", "dead"])
 def test_a_buckets_secrets(endpoint: str, s3: S3Endpoint) -> None:
     variables = environment(

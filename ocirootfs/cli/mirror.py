@@ -135,6 +135,8 @@ def run(chosen: argparse.Namespace) -> None:
         told = json.dumps(_report(mirrored, dry_run=chosen.dry_run))
         keep(told)
     print(told if chosen.json else _table(mirrored))
+    for fault in mirrored.faults:
+        console.fail(str(fault), fault.hint, fault.exit_code)
     _raise_failures(mirrored)
 
 
@@ -310,6 +312,7 @@ def _report(mirrored: Mirrored, *, dry_run: bool) -> dict[str, object]:
         "exit_status": mirrored.exit_code,
         "pruned": list(mirrored.pruned),
         "swept": mirrored.swept,
+        "errors": [_error(fault) for fault in mirrored.faults],
         "images": [_facts(each) for each in mirrored.outcomes],
     }
 
@@ -325,9 +328,13 @@ def _facts(outcome: Outcome) -> dict[str, object]:
     if image and outcome.packed:
         known |= result.facts(image, outcome.packed, _versions(wanted, image))
     if outcome.error:
-        known |= {"error": str(outcome.error), "hint": outcome.error.hint, "exit_status": outcome.error.exit_code}
+        known |= _error(outcome.error)
     mine = {"status": outcome.status, "group": wanted.group, "line": wanted.line, "seconds": round(outcome.seconds, 3)}
     return {**mine, **known}
+
+
+def _error(error: OcirootfsError) -> dict[str, object]:
+    return {"error": str(error), "hint": error.hint, "exit_status": error.exit_code}
 
 
 def _versions(wanted: Wanted, image: Image) -> list[str]:
@@ -340,11 +347,15 @@ def _versions(wanted: Wanted, image: Image) -> list[str]:
 
 def _raise_failures(mirrored: Mirrored) -> None:
     """End with the status that `Mirrored.exit_code` says."""
-    if not mirrored.failed:
-        return
-    names = ", ".join(each.wanted.name for each in mirrored.failed)
-    kind = next((kind for kind in _KINDS if kind.exit_code == mirrored.exit_code), OcirootfsError)
-    raise kind(f"{len(mirrored.failed)} of {len(mirrored.outcomes)} images failed: {names}")
+    said = []
+    if mirrored.failed:
+        names = ", ".join(each.wanted.name for each in mirrored.failed)
+        said.append(f"{len(mirrored.failed)} of {len(mirrored.outcomes)} images failed: {names}")
+    if mirrored.faults:
+        said.append("what should not be there may be there still")
+    if said:
+        kind = next((kind for kind in _KINDS if kind.exit_code == mirrored.exit_code), OcirootfsError)
+        raise kind("; ".join(said))
 
 
 # The pipeline
@@ -382,7 +393,7 @@ def _pipeline(wanted: Sequence[Wanted], chosen: argparse.Namespace) -> str:
     if not chosen.no_creds:
         params["DOCKER_AUTH_CONFIG"] = "((docker_auth_config))"
     fan = Fan(_words(chosen), params, chosen.images_at_once or _TASKS_AT_A_TIME, chosen.every)
-    return f"# ocirootfs mirror --pipeline {Path(chosen.list).name}\n---\n{pipeline(wanted, fan)}"
+    return f"# ocirootfs mirror --pipeline {printable(Path(chosen.list).name)}\n---\n{pipeline(wanted, fan)}"
 
 
 def _unsecret(endpoint: str) -> str:

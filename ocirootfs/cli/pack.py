@@ -216,15 +216,15 @@ class _Place:
     @classmethod
     def of(cls, chosen: argparse.Namespace, layout: ocirootfs.Layout) -> _Place:
         text = chosen.output or "./"
-        for template in (text, chosen.version_as):
-            naming.parse(template)
         is_bucket = text.startswith("s3://")
         if is_bucket:
-            is_inside = result.url(text).is_prefix
+            is_inside = result.url(text).is_prefix  # first of all: other complaints repeat a password in it
         else:
             is_inside = text.endswith("/") or (text != "-" and os.path.isdir(text))
             if chosen.if_exists is not None:
                 raise UsageError("--if-exists is for a bucket: a file is replaced as a whole")
+        for template in (text, chosen.version_as):
+            naming.parse(template)
         compress = compression_for("" if is_inside else text, layout, asked=chosen.compress)
         if chosen.check_regexp is not None and not is_bucket:
             raise UsageError("--check-regexp is for a bucket", hint="ocirootfs check FILE --regexp RE checks a file")

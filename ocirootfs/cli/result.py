@@ -129,8 +129,9 @@ def image_resource(location: str, options: S3Options, known: Sequence[str]) -> s
 
 def endpoint(options: S3Options, environment: Mapping[str, str]) -> str | None:
     """Return the URL of a store that is not AWS, if the options or boto3's variables name one."""
-    named = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
-    return options.endpoint_url or named
+    if options.endpoint_url or environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return options.endpoint_url
+    return environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
 
 
 def _scalar(text: str) -> str:

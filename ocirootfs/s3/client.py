@@ -7,6 +7,7 @@ Sources: botocore's Config reference; AWS SDKs and Tools Reference Guide ("Data 
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 from contextlib import contextmanager
@@ -18,20 +19,24 @@ from urllib.parse import urlsplit
 import boto3.session
 import botocore
 import botocore.session
-from botocore import credentials
 from botocore import exceptions as boto
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from ocirootfs.errors import (
     AuthError,
     DestinationError,
+    InputError,
+    LocalError,
     NotFoundError,
     OcirootfsError,
     TemporaryError,
     UsageError,
     printable,
 )
+from ocirootfs.s3.account import Role, usable
 from ocirootfs.s3.skew import ALLOWED, Clock, offset, told
+from ocirootfs.s3.url import bare, require_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,22 +46,27 @@ if TYPE_CHECKING:
     from ocirootfs.s3.url import S3Options, S3Url
 
 _ATTEMPTS = 10
+# OpenSSL's words for a peer that answers in plain HTTP.
+_PLAIN = frozenset(["WRONG_VERSION_NUMBER", "HTTP_REQUEST"])
 _CHECKSUM_SETTINGS = ("request_checksum_calculation", "response_checksum_validation")
 
 
 def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.monotonic) -> S3Client:
     """Make an S3 client from `options`, then boto3's own environment, profile and credential chain.
 
-    Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, AuthError for a
-    role that nobody is there to assume.
+    Makes no connection to the store. Raises UsageError for a profile or a setting that boto3 refuses, or an endpoint
+    that holds a password, wherever it is named; AuthError for a role that nobody is there to assume, and for
+    credentials that cannot be had, or not be used.
     """
     try:
         session = botocore.session.Session(profile=options.profile)
         client = _client(session, options)
-    except boto.NoCredentialsError as error:
-        raise AuthError(f"cannot set up S3: {_NOBODY}", hint=_HOW_TO_BE_SOMEBODY) from error
+    except _NO_CREDENTIALS as error:
+        raise AuthError(f"cannot set up S3: {_nobody(error)}", hint=_HOW_TO_BE_SOMEBODY) from None
+    except (FileNotFoundError, PermissionError) as error:
+        raise _closed("set up S3", error) from error
     except (boto.BotoCoreError, ValueError) as error:
-        raise UsageError(f"cannot set up S3: {printable(str(error))}") from error
+        raise UsageError(f"cannot set up S3: {_said(error)}") from (None if _holds_url(error) else error)
     patience = _Patience(options.retry_for, monotonic)
     client.meta.events.register("before-call.s3", patience.begin)
     client.meta.events.register_first("needs-retry.s3", patience.judge)
@@ -67,14 +77,14 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
 def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
     region = options.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
     verify = False if options.insecure else options.ca_file
+    found = None if options.no_sign_request else usable(session)
     if options.role_arn is not None:
-        sts = partial(session.create_client, region_name=region, verify=verify)
-        role = _Role(session.get_credentials(), sts, options.role_arn)
-        session = botocore.session.Session(profile=options.profile)
-        session.register_component("credential_provider", credentials.CredentialResolver([role]))
+        role = Role(found, partial(session.create_client, region_name=region, verify=verify), options.role_arn)
+        session = role.acting(options.profile)
     maker = boto3.session.Session(botocore_session=session, region_name=region)
     config = _config(session, options)
     client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
+    require_endpoint(client.meta.endpoint_url)  # the environment or the profile may have named it
     if options.checksums == "auto":
         settings: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # unknown to the type stubs
         amazon = maker.client("s3", config=Config(**settings))
@@ -85,31 +95,6 @@ def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
             config = config.merge(Config(**quiet))
             client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
     return client
-
-
-class _Role(credentials.CredentialProvider):
-    """The credentials of a role, which botocore asks STS for again before they expire.
-
-    STS is where boto3 says: at AWS, or where AWS_ENDPOINT_URL_STS points.
-    """
-
-    METHOD = "assume-role"
-
-    def __init__(self, source: Any, make_client: Callable[..., Any], arn: str) -> None:
-        super().__init__()
-        self._source = source
-        self._make_client = make_client
-        self._arn = arn
-
-    def load(self) -> object:
-        """Return the credentials; raises NoCredentialsError where nobody is there to assume the role."""
-        if self._source is None:
-            raise boto.NoCredentialsError
-        session_name = {"RoleSessionName": "ocirootfs"}
-        fetcher = credentials.AssumeRoleCredentialFetcher(
-            self._make_client, self._source, self._arn, extra_args=session_name
-        )
-        return credentials.DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
 
 def _config(session: botocore.session.Session, options: S3Options) -> Config:
@@ -170,7 +155,7 @@ class _Patience:
         **_: object,
     ) -> None:
         """Raise what a try ended with instead of trying again."""
-        if caught_exception is not None and _certificate_fault(caught_exception):
+        if caught_exception is not None and (_certificate_fault(caught_exception) or _is_plain(caught_exception)):
             raise caught_exception
         if self._monotonic() - request_dict["context"].get(self._BEGAN, float("inf")) < self._seconds:
             return
@@ -178,6 +163,38 @@ class _Patience:
             raise caught_exception
         if response is not None and response[0].status_code >= 300:
             raise boto.ClientError(response[1], operation.name)
+
+
+_HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+)
+# Who gives none, by botocore's names.
+_GIVERS = {
+    "container-role": "AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI leads to none",
+    "custom-process": "the credential_process failed",
+}
+
+
+def _nobody(error: boto.BotoCoreError) -> str:
+    """Say that there are no credentials, without botocore's text: that may be what a program printed."""
+    if isinstance(error, boto.PartialCredentialsError):
+        return printable(str(error))
+    why = _GIVERS.get(error.kwargs.get("provider", ""))
+    return "no usable credentials were found" + (f": {why}" if why else "")
+
+
+def _closed(doing: str, error: OSError) -> LocalError:
+    """Say which file cannot be had; those that are asked for here are credentials'."""
+    return LocalError(
+        f"cannot {doing}: its credentials need '{printable(str(error.filename))}': {error.strerror}",
+        hint="AWS_WEB_IDENTITY_TOKEN_FILE, credential_process, or another setting of boto3 names it",
+    )
 
 
 class ExistsError(DestinationError):
@@ -210,24 +227,36 @@ def head(client: S3Client, url: S3Url, options: S3Options) -> S3Object | None:
             found = client.head_object(
                 Bucket=url.bucket, Key=url.key, **(owner if options.expected_bucket_owner is not None else {})
             )
+            size = found["ContentLength"]
     except NotFoundError:
         return None
     metadata = {name.lower(): value for name, value in found["Metadata"].items()}
-    return S3Object(found["ContentLength"], found.get("ETag", "").strip('"') or None, found.get("VersionId"), metadata)
+    return S3Object(size, found.get("ETag", "").strip('"') or None, found.get("VersionId"), metadata)
 
 
 @contextmanager
 def translated(url: S3Url, doing: str, *, needs: str | None = None) -> Iterator[None]:
     """Turn what botocore raises into our errors; `doing` is a verb for `url`, `needs` the permission that it takes.
 
+    A KeyError is the answer's, which lacks what it must have: botocore looks into those of STS as we do into S3's.
     The text holds the store's code and message, never botocore's own text, which can hold a signed URL.
     """
     try:
         yield
     except boto.ClientError as error:
         raise _refusal(url, doing, error, needs) from error
+    except _NO_CREDENTIALS as error:  # what a program for credentials complained of may hold some
+        raise AuthError(f"cannot {doing} {url}: {_nobody(error)}", hint=_HOW_TO_BE_SOMEBODY) from None
     except boto.BotoCoreError as error:
         raise _no_answer(url, doing, error) from error
+    except (FileNotFoundError, PermissionError) as error:  # credentials that are fetched when they are needed
+        raise _closed(f"{doing} {url}", error) from error
+    except ValueError as error:
+        if not _holds_url(error):  # an endpoint for STS that is none
+            raise
+        raise UsageError(f"cannot {doing} {url}: {_said(error)}", hint="check AWS_ENDPOINT_URL_STS") from None
+    except (KeyError, ResponseParserError) as error:
+        raise _stranger(url, doing, error) from error
     except RecursionError:  # botocore asks whoever redirects it where to go, and is redirected
         raise DestinationError(
             f"cannot {doing} {url}: the store redirects in circles", hint="check --endpoint-url and --region"
@@ -289,45 +318,66 @@ def _by_status(status: int) -> type[OcirootfsError]:
     return DestinationError
 
 
-_NOBODY = "no usable credentials were found"
-_HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
-_NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.NoAuthTokenError,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-)
+class NoStoreError(DestinationError):
+    """What answers is no S3."""
+
+
+def _stranger(url: S3Url, doing: str, error: Exception) -> NoStoreError:
+    name = printable(str(error.args[0]), 60) if isinstance(error, KeyError) else ""
+    what = f"its answer has no {name}" if name else "its answer is not XML"
+    if name == "Credentials" or name.startswith("AssumeRole"):
+        return NoStoreError(f"cannot {doing} {url}: what answers is no STS: {what}", hint="check AWS_ENDPOINT_URL_STS")
+    hint = "check --endpoint-url" if name else "check --endpoint-url, and AWS_ENDPOINT_URL_STS where a role is assumed"
+    return NoStoreError(f"cannot {doing} {url}: what answers is no S3: {what}", hint=hint)
+
+
+def endless(url: S3Url) -> NoStoreError:
+    """Say that a listing does not lead to its end."""
+    return NoStoreError(
+        f"cannot list {url}: what answers is no S3: its listing has no end", hint="check --endpoint-url"
+    )
 
 
 def _no_answer(url: S3Url, doing: str, error: boto.BotoCoreError) -> OcirootfsError:
-    if isinstance(error, _NO_CREDENTIALS):
-        return AuthError(
-            f"cannot {doing} {url}: {_NOBODY}",
-            hint=_HOW_TO_BE_SOMEBODY,
-        )
     if fault := _certificate_fault(error):
         return TemporaryError(
             f"cannot {doing} {url}: the store's certificate is not trusted: {printable(fault.verify_message)}",
             hint="--ca-file names the authority that signed it",
+        )
+    if isinstance(error, boto.PaginationError):
+        return endless(url)
+    if isinstance(error, boto.FlexibleChecksumError):
+        return InputError(f"cannot {doing} {url}: its bytes are not those of the checksum that the store has")
+    if _is_plain(error):
+        return TemporaryError(
+            f"cannot {doing} {url}{_endpoint(error)}: plain HTTP was the answer to an HTTPS request",
+            hint="a store without TLS has an endpoint that begins with http://",
         )
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         return TemporaryError(
             f"cannot {doing} {url}{_endpoint(error)}: {_root_cause(error)}",
             hint="check --endpoint-url or AWS_ENDPOINT_URL_S3, its name in DNS, firewalls, and HTTPS_PROXY",
         )
-    return UsageError(f"cannot {doing} {url}: {printable(str(error))}")
+    return UsageError(f"cannot {doing} {url}: {_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """Return botocore's text as far as it is no URL, which may hold a password or a signature."""
+    text = str(error)
+    return printable(re.split("[:`'\"]", text)[0].strip() if _holds_url(error) else text)
+
+
+def _holds_url(error: Exception) -> bool:
+    return "://" in str(error) or "@" in str(error)
 
 
 def _endpoint(error: boto.BotoCoreError) -> str:
     """Name the endpoint that did not answer; what follows its host may be a query that nobody should see."""
     try:
         parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
-        host, port = parts.hostname, parts.port
     except ValueError:
         return ""
-    return f" at {parts.scheme}://{printable(host)}" + (f":{port}" if port else "") if host else ""
+    return f" at {printable(bare(f'{parts.scheme}://{parts.netloc}'))}" if parts.netloc else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -348,9 +398,16 @@ def _certificate_fault(error: BaseException) -> ssl.SSLCertVerificationError | N
     return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
 
 
+def _is_plain(error: BaseException) -> bool:
+    """Tell whether who was asked over TLS has none."""
+    return any(isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN for cause in _causes(error))
+
+
 def _root_cause(error: BaseException) -> str:
     """Name the operating system's reason, or else botocore's kind of trouble; neither holds a URL."""
     for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f"TLS: {printable(cause.reason.lower().replace('_', ' '))}"
         if isinstance(cause, OSError) and cause.strerror:
             return printable(cause.strerror)
     return f"the connection failed ({type(error).__name__})"

@@ -23,9 +23,19 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from ocirootfs.destination import Stored, Tally
 from ocirootfs.errors import DestinationError, OcirootfsError, TemporaryError, UsageError, printable
-from ocirootfs.s3.client import ExistsError, ForbiddenError, S3Object, UnknownHeaderError, head, make_client, translated
+from ocirootfs.s3.client import (
+    ExistsError,
+    ForbiddenError,
+    NoStoreError,
+    S3Object,
+    UnknownHeaderError,
+    head,
+    make_client,
+    translated,
+)
 from ocirootfs.s3.parts import PartBody, Parts
 from ocirootfs.s3.stamp import is_same
+from ocirootfs.s3.url import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -217,7 +227,8 @@ class _Upload:
         # An upload that was created with checksums (boto3's default on AWS) is completed with those of its parts.
         checksums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
         checksums.pop("ChecksumType", None)
-        completed = {"PartNumber": number, "ETag": answer["ETag"], **checksums}
+        with translated(self._url, f"upload part {number} of"):
+            completed = {"PartNumber": number, "ETag": answer["ETag"], **checksums}
         return _SentPart(md5, cast("CompletedPartTypeDef", completed))
 
     def _put(self, body: PartBody, md5: bytes) -> Mapping[str, Any]:
@@ -258,22 +269,36 @@ class _Upload:
         )
 
     def _settled(self, publish: Callable[[], Mapping[str, Any]], size: int, etag: str) -> tuple[str | None, str | None]:
-        """Call `publish`; if that fails, see whether the object is there all the same.
+        """Call `publish`; if that fails, or names no ETag, see whether the object is there all the same.
 
         A store may have done it while its answer was lost: the retry then gets NoSuchUpload, or finds that the
-        object that must not exist is there.
+        object that must not exist is there. An answer without an ETag may be that of a login page: S3's have one.
         """
         try:
             answer = self._conditional(publish)
         except (TemporaryError, ExistsError) as error:
-            found = None
-            with suppress(OcirootfsError):
-                found = head(self._client, self._url, self._options)
-            if found is None or not self._is_ours(found, size, etag):
+            found = self._ours(size, etag)
+            if found is None:
                 raise
             _log.info("%s: it is stored, although: %s", self._url, error)
             return found.etag, found.version_id
-        return answer.get("ETag", "").strip('"') or None, answer.get("VersionId")
+        if told := answer.get("ETag", "").strip('"'):
+            return told, answer.get("VersionId")
+        found = self._ours(size, etag)
+        if found is None:
+            raise NoStoreError(
+                f"cannot write {self._url}: what answers is no S3: it names no ETag, and the object cannot be seen",
+                hint="check --endpoint-url",
+            )
+        return found.etag, found.version_id
+
+    def _ours(self, size: int, etag: str) -> S3Object | None:
+        """Return what is there if this upload made it, and if we may look."""
+        with suppress(OcirootfsError):
+            found = head(self._client, self._url, self._options)
+            if found is not None and self._is_ours(found, size, etag):
+                return found
+        return None
 
     def _conditional(self, publish: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Call `publish`, unless something is there that must not be replaced.
@@ -328,7 +353,7 @@ class _Upload:
             self._call_abort(self._id)
 
     def _report(self) -> None:
-        command = ["aws", "s3api", "abort-multipart-upload", "--endpoint-url", self._client.meta.endpoint_url]
+        command = ["aws", "s3api", "abort-multipart-upload", "--endpoint-url", bare(self._client.meta.endpoint_url)]
         command += ["--bucket", self._url.bucket, "--key", self._url.key, "--upload-id", self._id or "ID"]
         _log.error(
             "%s: the unfinished multipart upload %s could not be removed; its parts cost money until somebody runs: %s",

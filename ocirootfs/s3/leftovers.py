@@ -5,12 +5,12 @@ Sources: Amazon S3 API Reference, ListObjectsV2, ListMultipartUploads.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocirootfs.errors import AuthError, UsageError
-from ocirootfs.s3.client import head, translated
+from ocirootfs.s3.client import endless, head, translated
 from ocirootfs.s3.stamp import is_stamped
 from ocirootfs.s3.url import S3Url
 
@@ -73,21 +73,26 @@ def abort_uploads(client: S3Client, folder: Folder, known: Container[str], befor
     count = 0
     for found in _listed(client, "list_multipart_uploads", "Uploads", folder, options):
         url = S3Url(folder.bucket, found["Key"])
-        if str(url) in known and found["Initiated"] <= before:
-            with translated(url, "abort an old upload of"):
+        begun = found.get("Initiated")  # a store that does not say has none that are known to be old
+        if str(url) in known and begun is not None and begun <= before:
+            # Whoever made it may have ended it since.
+            with translated(url, "abort an old upload of"), suppress(client.exceptions.NoSuchUpload):
                 client.abort_multipart_upload(
                     Bucket=url.bucket, Key=url.key, UploadId=found["UploadId"], **_owner(options)
                 )
-            count += 1
+                count += 1
     return count
 
 
 def _listed(client: S3Client, operation: Any, name: str, folder: Folder, options: S3Options) -> Iterator[Any]:
     right = "s3:ListBucket" if operation == "list_objects_v2" else "s3:ListBucketMultipartUploads"
-    with _needing(right), translated(S3Url(folder.bucket, folder.prefix), "list"):
+    url = S3Url(folder.bucket, folder.prefix)
+    with _needing(right), translated(url, "list"):
         pages = list(client.get_paginator(operation).paginate(**folder.where, **_owner(options)))
+    if pages[-1].get("IsTruncated"):
+        raise endless(url)
     for page in pages:
-        yield from page.get(name, ())
+        yield from (found for found in page.get(name, ()) if "Key" in found)
 
 
 @contextmanager

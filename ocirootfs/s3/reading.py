@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ocirootfs.s3.client import make_client, translated
+from ocirootfs.s3.client import endless, make_client, translated
 from ocirootfs.s3.url import S3Url
 from ocirootfs.versions import Folder
 
@@ -34,17 +34,26 @@ def content(url: S3Url, options: S3Options, client: S3Client | None = None) -> G
 
 
 def below(bucket: str, prefix: str, options: S3Options, client: S3Client, *, page: int = 1000) -> Iterator[Folder]:
-    """Yield what is directly below a prefix, `page` names a request; raises the errors of `client.translated`."""
+    """Yield what is directly below a prefix, `page` names a request.
+
+    Raises the errors of `client.translated`, and NoStoreError for a listing without an end.
+    """
     url = S3Url(bucket, prefix)
     more: dict[str, Any] = {**_owner(options), "MaxKeys": page}
+    asked: set[str] = set()
     while True:
         with translated(url, "list", needs="s3:ListBucket for this bucket"):
             answer = client.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/", **more)
-        yield from (Folder(found["Prefix"], has_more=True) for found in answer.get("CommonPrefixes", []))
-        yield from (Folder(found["Key"], has_more=False) for found in answer.get("Contents", []))
-        if not answer.get("IsTruncated"):
+            found = [Folder(each["Prefix"], has_more=True) for each in answer.get("CommonPrefixes", [])]
+            found += [Folder(each["Key"], has_more=False) for each in answer.get("Contents", [])]
+            token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
+        yield from found
+        if token is None:
             return
-        more["ContinuationToken"] = answer["NextContinuationToken"]
+        if token in asked:
+            raise endless(url)
+        asked.add(token)
+        more["ContinuationToken"] = token
 
 
 @contextmanager

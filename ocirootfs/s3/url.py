@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 _BUCKET = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 _KEY_BYTES = 1024
 _METADATA_NAME = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
-_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _OWN_METADATA = "ocirootfs-"
 _TAGS, _TAG_NAME, _TAG_VALUE = 10, 128, 256
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+_WHERE_CREDENTIALS_BELONG = "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _ROLE = re.compile(r"arn:[\x21-\x7e]{16,2044}")
 
 IfExists: TypeAlias = Literal["update", "skip", "replace", "fail"]
@@ -43,6 +44,9 @@ class S3Url:
         scheme, separator, rest = text.partition("://")
         bucket, slash, key = rest.partition("/")
         shown = printable(text)
+        if "@" in rest and not _BUCKET.fullmatch(bucket):
+            shown = f"{printable(scheme)}://…@{printable(rest.rpartition('@')[2])}"
+            raise UsageError(f"'{shown}': credentials have no place in it", hint=_WHERE_CREDENTIALS_BELONG)
         if not separator or scheme.lower() != "s3":
             raise UsageError(f"'{shown}' is not of the form s3://BUCKET/KEY")
         if not _BUCKET.fullmatch(bucket):
@@ -129,10 +133,12 @@ class S3Options:
         if not 0 <= self.retry_for < float("inf"):
             raise UsageError("the time for retries is not a number of seconds")
         if self.endpoint_url is not None:
-            _require_endpoint(self.endpoint_url)
+            require_endpoint(self.endpoint_url)
         self._require_account()
         if self.sse_kms_key_id is not None and self.sse not in ("aws:kms", "aws:kms:dsse"):
             raise UsageError("a KMS key needs encryption with KMS", hint="add --sse aws:kms")
+        for name in ("content_type", "acl", "storage_class", "sse_kms_key_id"):
+            _require_plain(name, getattr(self, name))
         _require_tags(self.tags)
         _require_metadata(self.metadata)
 
@@ -157,6 +163,11 @@ class S3Options:
         return {name: value for name, value in said.items() if value}
 
 
+def _require_plain(name: str, value: str | None) -> None:
+    if value is not None and not _HEADER_VALUE.fullmatch(value):
+        raise UsageError(f"the {name.replace('_', ' ')} '{printable(value, 80)}' is not plain ASCII text")
+
+
 def _require_tags(tags: Mapping[str, str]) -> None:
     if len(tags) > _TAGS:
         raise UsageError(f"{len(tags)} tags: an object takes {_TAGS}")
@@ -167,7 +178,7 @@ def _require_tags(tags: Mapping[str, str]) -> None:
 
 def _require_metadata(metadata: Mapping[str, str]) -> None:
     for name, value in metadata.items():
-        if not (_METADATA_NAME.fullmatch(name) and _METADATA_VALUE.fullmatch(value)):
+        if not (_METADATA_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             raise UsageError(
                 f"object metadata '{printable(name, 80)}' is not plain ASCII text",
                 hint="encode the value, for instance as in a URL",
@@ -176,7 +187,14 @@ def _require_metadata(metadata: Mapping[str, str]) -> None:
             raise UsageError(f"object metadata '{name}': names that begin with '{_OWN_METADATA}' are taken")
 
 
-def _require_endpoint(text: str) -> None:
+def bare(endpoint: str) -> str:
+    """Return an endpoint's URL without a user and a password."""
+    scheme, separator, rest = endpoint.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def require_endpoint(text: str) -> None:
     """Refuse an endpoint that boto3 would misread; one with credentials in it would end up in logs."""
     try:
         parts = urlsplit(text)
@@ -186,4 +204,4 @@ def _require_endpoint(text: str) -> None:
     if not usable or parts.query or parts.fragment:
         raise UsageError("the endpoint URL is not of the form http[s]://HOST[:PORT]")
     if "@" in parts.netloc:
-        raise UsageError("the endpoint URL holds credentials", hint="use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        raise UsageError("the endpoint URL holds credentials", hint=_WHERE_CREDENTIALS_BELONG)

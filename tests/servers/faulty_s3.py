@@ -1,7 +1,7 @@
 """An S3 of our own whose faults are scripted, and which remembers every request.
 
 Speaks path-style CreateMultipartUpload, UploadPart, CompleteMultipartUpload, AbortMultipartUpload, PutObject,
-HeadObject and ListMultipartUploads; does not check signatures.
+HeadObject, GetObject, DeleteObject, ListObjectsV2 and ListMultipartUploads; does not check signatures.
 """
 
 from __future__ import annotations
@@ -38,6 +38,14 @@ class Fault:
     ok-error       200, with an error in the body
     wrong-etag     the answer bears another ETag
     altered        other bytes than were sent are stored, and the ETag shows it
+    no-etag        the request is carried out, its answer bears no ETag
+    page           200 with a web page, as a console or a portal answers whatever it is asked
+    nothing        200 with no body
+    wrong-crc      the answer to a GET bears the checksum of other bytes
+    no-length      the answer to a HEAD does not say how long the object is
+    undated        uploads are listed without the time at which they began
+    no-token       there is more to list, and no token to ask for it
+    same-token     there is always more to list, by the same token
     stall          the request is read, then nothing happens until `released` is set
     """
 
@@ -132,6 +140,12 @@ def _unix(amazon_date: str) -> float:
     return datetime.strptime(amazon_date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
+def _etag(body: StoredObject, what: str) -> dict[str, str]:
+    if what == "no-etag":
+        return {}
+    return {"ETag": _WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"'}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     state: State
@@ -164,13 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("CompleteMultipartUpload" if "uploadId" in self._query() else "CreateMultipartUpload")
 
     def do_DELETE(self) -> None:
-        self._serve("AbortMultipartUpload")
+        self._serve("AbortMultipartUpload" if "uploadId" in self._query() else "DeleteObject")
 
     def do_HEAD(self) -> None:
         self._serve("HeadObject")
 
     def do_GET(self) -> None:
-        self._serve("ListMultipartUploads")
+        query = self._query()
+        listing = "ListMultipartUploads" if "uploads" in query else "ListObjectsV2"
+        self._serve(listing if {"uploads", "prefix"} & set(query) else "GetObject")
 
     def _query(self) -> dict[str, str]:
         query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
@@ -196,6 +212,9 @@ class _Handler(BaseHTTPRequestHandler):
                 fault.released.wait(30)
             if fault and re.match("[A-Z]", what):
                 self._error(fault.status, what)
+                return
+            if what in ("page", "nothing"):
+                self._answer(200, "<html>Welcome</html>" if what == "page" else "")
                 return
             getattr(self, f"_{operation}")(request, body, what)
         except _ResetError:
@@ -250,7 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = body.encode()
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+            if value:
+                self.send_header(name.replace("_", "-"), value)
         if "Content_Length" not in headers:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -284,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
             # As at Amazon, a checksum in a header comes back, and is wanted again at the end.
             crc = {name: value for name, value in request.headers.items() if name == _CRC}
             upload.checksums += len(crc)
-            self._answer(200, ETag=_WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"', **crc)
+            self._answer(200, **_etag(body, what), **crc)
 
     def _CompleteMultipartUpload(self, request: Request, body: StoredObject, what: str) -> None:
         state = self.server.state
@@ -313,7 +333,9 @@ class _Handler(BaseHTTPRequestHandler):
             raise _ResetError
         self._answer(
             200,
-            f'<CompleteMultipartUploadResult><ETag>"{etag}"</ETag></CompleteMultipartUploadResult>',
+            "<CompleteMultipartUploadResult/>"
+            if what == "no-etag"
+            else f'<CompleteMultipartUploadResult><ETag>"{etag}"</ETag></CompleteMultipartUploadResult>',
             x_amz_version_id="v1",
         )
 
@@ -335,20 +357,43 @@ class _Handler(BaseHTTPRequestHandler):
             state.objects[request.key] = StoredObject(body.body, body.size, body.etag, request.headers)
         if what == "lost":
             raise _ResetError
-        self._answer(200, ETag=_WRONG_ETAG if what == "wrong-etag" else f'"{body.etag}"')
+        self._answer(200, **_etag(body, what))
 
     def _HeadObject(self, request: Request, body: StoredObject, what: str) -> None:
         found = self.server.state.objects.get(request.key)
+        if what == "no-length":
+            self._answer(200, Content_Length="", Transfer_Encoding="chunked")
+            return
         if found is None:
             self._answer(404)
             return
         metadata = {name: value for name, value in found.headers.items() if name.startswith("x-amz-meta-")}
         self._answer(200, ETag=f'"{found.etag}"', Content_Length=str(found.size), **metadata)
 
+    def _GetObject(self, request: Request, body: StoredObject, what: str) -> None:
+        found = self.server.state.objects.get(request.key)
+        if found is None:
+            self._error(404, "NoSuchKey")
+            return
+        self._answer(200, found.body.decode("ascii"), **({_CRC: "AAAAAA=="} if what == "wrong-crc" else {}))
+
+    def _DeleteObject(self, request: Request, body: StoredObject, what: str) -> None:
+        self.server.state.objects.pop(request.key, None)
+        self._answer(204)
+
+    def _ListObjectsV2(self, request: Request, body: StoredObject, what: str) -> None:
+        keys = [key for key in self.server.state.objects if key.startswith(request.query["prefix"])]
+        listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in sorted(keys))
+        if what in ("no-token", "same-token"):
+            token = "<NextContinuationToken>t</NextContinuationToken>" if what == "same-token" else ""
+            listed += f"<IsTruncated>true</IsTruncated>{token}"
+        self._answer(200, f"<ListBucketResult>{listed}</ListBucketResult>")
+
     def _ListMultipartUploads(self, request: Request, body: StoredObject, what: str) -> None:
+        begun = "" if what == "undated" else "<Initiated>2010-01-01T00:00:00.000Z</Initiated>"
         with self.server.state.lock:
             listed = "".join(
-                f"<Upload><Key>{upload.key}</Key><UploadId>{upload_id}</UploadId></Upload>"
+                f"<Upload><Key>{upload.key}</Key><UploadId>{upload_id}</UploadId>{begun}</Upload>"
                 for upload_id, upload in self.server.state.uploads.items()
             )
         self._answer(200, f"<ListMultipartUploadsResult>{listed}</ListMultipartUploadsResult>")

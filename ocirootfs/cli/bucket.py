@@ -42,7 +42,7 @@ def add_reading_to(words: argparse.ArgumentParser) -> None:
         "S3 (credentials come from boto3's usual places: AWS_ACCESS_KEY_ID, profiles, roles)"
     )
     _add_reaching(group)
-    group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
+    group.add_argument("--ca-file", type=options.named, metavar="FILE", help="trust these certificates too (PEM)")
     group.add_argument("--insecure", action="store_true", help="do not verify TLS certificates")
 
 

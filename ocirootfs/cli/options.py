@@ -69,9 +69,12 @@ def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "-
     )
     group.add_argument("--password-stdin", action="store_true", help="read the password of --creds from standard input")
     group.add_argument("--no-creds", action="store_true", help="ask as nobody, whatever was saved")
-    group.add_argument("--authfile", metavar="FILE", help="where credentials are saved, instead of the usual places")
+    group.add_argument(
+        "--authfile", type=named, metavar="FILE", help="where credentials are saved, instead of the usual places"
+    )
     group.add_argument(
         "--trust-realm",
+        type=host,
         metavar="HOST",
         action="append",
         default=[],
@@ -88,9 +91,14 @@ def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "-
     )
     group.add_argument("--insecure", action="store_true", help="do not verify TLS certificates")
     group.add_argument(
-        "--insecure-host", metavar="HOST[:PORT]", action="append", default=[], help="do not verify this host's (repeat)"
+        "--insecure-host",
+        type=host,
+        metavar="HOST[:PORT]",
+        action="append",
+        default=[],
+        help="do not verify this host's (repeat)",
     )
-    group.add_argument("--ca-file", metavar="FILE", help="trust these certificates too (PEM)")
+    group.add_argument("--ca-file", type=named, metavar="FILE", help="trust these certificates too (PEM)")
     group.add_argument(
         "--timeout", type=silence, default=60, metavar="S", help="longest silence, seconds (default: 60)"
     )
@@ -107,7 +115,7 @@ def add_registry(words: argparse.ArgumentParser, jobs: Sequence[str] = ("-j", "-
         help="layers downloaded at a time (3); 1: nothing ahead",
     )  # fmt: skip
     group.add_argument(
-        "--cache-dir", metavar="DIR", help="keep blobs here (OCIROOTFS_CACHE_DIR); default: keep nothing"
+        "--cache-dir", type=named, metavar="DIR", help="keep blobs here (OCIROOTFS_CACHE_DIR); default: keep nothing"
     )
     group.add_argument(
         "--allow-foreign",
@@ -263,6 +271,20 @@ def text(word: str) -> str:
         return os.fsencode(word).decode()
     except UnicodeError:
         raise argparse.ArgumentTypeError("this is not UTF-8") from None  # and a password perhaps
+
+
+def named(word: str) -> str:
+    """Read the name of a file; nothing is what a script has whose variable is not set."""
+    if not word:
+        raise argparse.ArgumentTypeError("this is an empty name")
+    return word
+
+
+def host(word: str) -> str:
+    """Read `HOST` or `HOST:PORT`; a URL would be the name of nobody."""
+    if not word or any(sign in word for sign in "/@?# ") or not word.isprintable():
+        raise argparse.ArgumentTypeError(f"'{printable(word, 60)}' is not a host")
+    return word
 
 
 def add_tmpdir(words: argparse.ArgumentParser) -> None:

@@ -88,6 +88,10 @@ class DigestError(InputError):
         self.actual = actual
 
 
+class ArtifactError(InputError):
+    """What was found is whole, and no container image."""
+
+
 class LayerError(InputError):
     """A layer's tar stream is malformed or unsafe.
 

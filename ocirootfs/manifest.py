@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ocirootfs import strictjson
 from ocirootfs.digest import Descriptor, Digest, verified
-from ocirootfs.errors import InputError, NotFoundError, printable
+from ocirootfs.errors import ArtifactError, InputError, NotFoundError, printable
 from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.platform import Platform, rank
 from ocirootfs.strictjson import as_list, as_object, as_string, as_string_map, as_strings
@@ -179,6 +179,8 @@ def is_image(entry: Descriptor) -> bool:
     """Tell images and indexes from BuildKit's attestations, referrers' artifacts and media types yet to come."""
     if _ATTESTATION in entry.annotations or _kind(entry.media_type) is None:
         return False
+    if entry.artifact_type and entry.artifact_type not in _CONFIG_TYPES:  # an image's is the type of its config
+        return False
     return entry.platform is None or (entry.platform.os, entry.platform.architecture) != ("unknown", "unknown")
 
 
@@ -274,8 +276,8 @@ def _refuse_schema1(document: dict[str, Json], media_type: str, what: str) -> No
         raise InputError(f"{what}: not a manifest: its schemaVersion is not 2")
 
 
-def _not_an_image(media_type: str, what: str) -> InputError:
-    return InputError(f"{what}: not a container image but an artifact of type '{printable(media_type, 100)}'")
+def _not_an_image(media_type: str, what: str) -> ArtifactError:
+    return ArtifactError(f"{what}: not a container image but an artifact of type '{printable(media_type, 100)}'")
 
 
 def _platform(fields: dict[str, Json], what: str) -> Platform | None:

@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import time
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -313,6 +314,13 @@ def test_38_foreign_layers_if_allowed() -> None:
         assert found.ranges("cdn") == [None, rest(1000)]
         assert {each.headers.get("Authorization") for each in found.fake.seen("cdn")} == {None}
         assert {each.headers.get("Cookie") for each in found.fake.seen("cdn")} == {None}
+
+
+def test_38_foreign_layers_are_asked_for_everywhere() -> None:
+    with place(Fault("/gone", "cdn", status=404), allow_foreign=True) as found:
+        elsewhere = ("ftp://x/y", "http://127.0.0.1:1/", f"http://{found.fake.cdn}/gone")
+        reference, wanted = foreign(found, f"http://{found.fake.cdn}/{digest_of(BLOB)}")
+        assert b"".join(found.registry.blob(reference, replace(wanted, urls=elsewhere + wanted.urls))) == BLOB
 
 
 def test_38_foreign_layers_that_the_registry_has() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirootfs.errors import DigestError, NotFoundError, UsageError
+from ocirootfs.errors import DigestError, InputError, NotFoundError, TemporaryError, UsageError
+from ocirootfs.limits import USUAL, Limits
 from ocirootfs.platform import Platform
 from ocirootfs.reference import Reference
 from ocirootfs.registry import Registry
@@ -149,6 +150,46 @@ def test_a_tag_is_what_the_mirror_says(origin: FakeRegistry, mirror: FakeRegistr
     mirror.add_image("cache/a/b", layers=[b"newer"])
 
     assert pull(origin, mirror, origin.add_image()) == [b"newer"]
+
+
+def test_a_page_of_another_length_is_no_layer(
+    origin: FakeRegistry, mirror: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so before the first byte, and so the registry can still be asked."""
+    reference = origin.add_image()
+    mirror.add_image("cache/a/b")
+    wanted = pull(origin, mirror, reference)
+    mirror.faults = [Fault("/blobs/", status=200, body=b"<html>login</html>", times=99)]
+    assert pull(origin, mirror, reference) == wanted
+    assert len(origin.seen(path="/blobs/")) == 3
+    assert len(warned(caplog)) >= 1
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_where_nobody_gets_to_the_registry_a_mirrors_word_counts(limit: int | None, mirror: FakeRegistry) -> None:
+    """As behind a wall: what the mirror has not, or has in excess, no later try will bring."""
+    if limit:
+        mirror.add_image("cache/a/b", layers=[b"\0" * 1024] * 2)
+    limits = Limits(layers=limit) if limit else USUAL
+    with (
+        Registry(
+            mirrors=[f"127.0.0.1:1=http://{mirror.host}/cache"],
+            credentials=anonymous,
+            retries=0,
+            plain_http=True,
+            limits=limits,
+        ) as registry,
+        pytest.raises(InputError if limit else NotFoundError) as caught,
+    ):
+        registry.open(Reference.parse("127.0.0.1:1/a/b:1"), AMD64)
+    assert "a mirror says so, and nobody gets to 127.0.0.1:1" in (caught.value.hint or "")
+
+
+def test_where_the_registry_is_busy_that_is_what_counts(origin: FakeRegistry, mirror: FakeRegistry) -> None:
+    reference = origin.add_image()
+    origin.faults = [Fault("/manifests/", status=503, times=99)]
+    with pytest.raises(TemporaryError, match="503"):
+        pull(origin, mirror, reference)
 
 
 def test_where_nobody_has_it_the_error_is_the_registrys(origin: FakeRegistry, mirror: FakeRegistry) -> None:

@@ -197,6 +197,17 @@ def test_a_pinned_manifest_that_is_another(
     assert caught.value.expected == Digest.of(b"wanted")
 
 
+def test_a_pinned_manifest_that_is_altered_once(
+    serve: Callable[..., FakeRegistry], connect: Callable[..., Registry]
+) -> None:
+    fake = serve()
+    reference = fake.add_image()
+    fake.faults = [Fault("/manifests/", altered=True, times=1)]
+    pinned = reference.with_digest(Digest.of(fake._manifests["a/b", "1"].body))
+    assert connect().open(pinned, AMD64).digest == pinned.digest
+    assert len(fake.seen(path="/manifests/")) == 2
+
+
 @pytest.mark.parametrize("which", ["config", "layer"])
 def test_altered_blobs(serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], which: str) -> None:
     fake = serve()

@@ -219,11 +219,10 @@ def test_a_proxy_of_the_environment(fake: FakeRegistry, monkeypatch: pytest.Monk
     monkeypatch.setenv("HTTP_PROXY", "http://user:s3cret@127.0.0.1:1")
 
     with pytest.raises(TemporaryError, match=r"no way to .* through the proxy") as caught:
-        get(fake, transport(retries=0))
+        transport(retries=0).send(Request("GET", "http://registry.invalid/v2/", "x"))
     assert "s3cret" not in str(caught.value)
 
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert get(fake, transport()) == b"{}"
+    assert get(fake, transport()) == b"{}", "a proxy's loopback is not this machine's"
 
 
 COMPLAINTS = [

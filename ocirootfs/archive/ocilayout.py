@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from ocirootfs.archive.members import StreamMembers, document
 from ocirootfs.digest import Descriptor, Digest, verified
-from ocirootfs.errors import InputError, NotFoundError, OcirootfsError, TruncatedError, UsageError, printable
+from ocirootfs.errors import (
+    ArtifactError,
+    InputError,
+    NotFoundError,
+    OcirootfsError,
+    TruncatedError,
+    UsageError,
+    printable,
+)
 from ocirootfs.image import Image, Layer, assemble
 from ocirootfs.limits import raising
 from ocirootfs.manifest import (
@@ -138,7 +146,12 @@ class _Search:
             if raw is None:
                 absent = absent or entry
                 continue
-            found = parse_manifest(raw, entry.media_type, f"{what}: manifest {entry.digest}", limits)
+            try:
+                found = parse_manifest(raw, entry.media_type, f"{what}: manifest {entry.digest}", limits)
+            except ArtifactError:
+                if alone:
+                    raise
+                continue
             if isinstance(found, Index):
                 if depth == limits.index_depth:
                     text = f"{what}: indexes nested deeper than {limits.index_depth}"

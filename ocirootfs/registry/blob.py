@@ -107,7 +107,13 @@ def _start(answer: Answer, position: int, size: int, what: str) -> int:
         if not match or (int(match[1]), int(match[2])) != (position, size - 1) or match[3] not in {"*", str(size)}:
             raise BrokenError(f"{named(answer.url)} sent another range than it was asked for")
         return position
-    length = answer.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length[:20]) != size:
-        raise InputError(f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced")
+    require_size(answer, size, what)
     return 0
+
+
+def require_size(answer: Answer, size: int, what: str) -> None:
+    """Refuse an answer that announces another number of bytes than a whole blob has; InputError."""
+    length = answer.headers.get("Content-Length", "")
+    if answer.status == 200 and length.isdecimal() and int(length[:20]) != size:
+        answer.close()
+        raise InputError(f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced")

@@ -12,10 +12,18 @@ import os
 import time
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ocirootfs.digest import Descriptor, Digest, verified
-from ocirootfs.errors import AuthError, DigestError, InputError, NotFoundError, OcirootfsError, TemporaryError
+from ocirootfs.errors import (
+    ArtifactError,
+    AuthError,
+    DigestError,
+    InputError,
+    NotFoundError,
+    OcirootfsError,
+    TemporaryError,
+)
 from ocirootfs.image import Image, assemble
 from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.manifest import (
@@ -24,13 +32,14 @@ from ocirootfs.manifest import (
     Index,
     Manifest,
     candidates,
+    is_image,
     no_platform,
     parse_config,
     parse_manifest,
 )
 from ocirootfs.platform import Platform, rank
 from ocirootfs.registry.auth import Authorizer, TokenRequest
-from ocirootfs.registry.blob import BlobReader
+from ocirootfs.registry.blob import BlobReader, require_size
 from ocirootfs.registry.cache import BlobCache
 from ocirootfs.registry.certsd import usual_directories
 from ocirootfs.registry.credentials import Credentials, Find, Keychain, fixed
@@ -49,6 +58,8 @@ if TYPE_CHECKING:
     import requests
 
     from ocirootfs.reference import Reference
+
+_Read = TypeVar("_Read")
 
 log = logging.getLogger("ocirootfs.registry")
 
@@ -182,18 +193,21 @@ class Registry:
             return kept, entry.media_type if entry else None, what
         url = f"{self._base(place)}/manifests/{pinned.target}"
         few = _MIRROR_RETRIES if place != reference else None
-        answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=most, retries=few)
+
+        def ask() -> Answer:
+            answer = self._get(place, url, what, {"Accept": _ACCEPT}, limit=most, retries=few)
+            if answer.status == 200 and pinned.digest:
+                _demand_digest(answer.body, pinned.digest, f"the manifest of {what}")
+            return answer
+
+        answer = _once_more(ask)
         if answer.status == 404 and entry:
             where = f"{entry.digest} for {entry.platform}" if entry.platform else str(entry.digest)
             raise NotFoundError(f"{reference}: the index lists {where}, but the registry does not have it")
         guess = "is it in another repository, or removed?" if pinned.digest else "is the tag spelled right?"
         _demand_success(answer, what, hint="; ".join(reference.doubts) or guess)
-        if pinned.digest:
-            actual = Digest.of(answer.body, pinned.digest.algorithm)
-            if actual != pinned.digest:
-                raise DigestError(f"the manifest of {what}", expected=pinned.digest, actual=actual)
-            if self._cache:
-                self._cache.keep(pinned.digest, answer.body)
+        if pinned.digest and self._cache:
+            self._cache.keep(pinned.digest, answer.body)
         media_type = entry.media_type if entry else answer.headers.get("Content-Type")
         return answer.body, media_type, what
 
@@ -226,6 +240,8 @@ class Registry:
                 raise BrokenError(f"{named(answer.url)}, where the registry keeps it, says {answer.complaint}")
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
+            if place != reference:  # while another can still be asked
+                require_size(answer, descriptor.size, what)
             served.add(place.registry)
             return answer
 
@@ -255,13 +271,19 @@ class Registry:
         if not self._allow_foreign:
             message = f"{what}: a foreign layer, which the registry does not have but leaves to {hosts}"
             raise NotFoundError(message, hint="--allow-foreign downloads it from there, without credentials")
+        complaint = ""
         for other in descriptor.urls:
-            answer = self._transport.send(
-                Request("GET", next_hop(url, other), what, None, headers, asker=Origin.of(url))
-            )
+            try:
+                to = next_hop(url, other)
+                answer = self._transport.send(Request("GET", to, what, None, headers, asker=Origin.of(url)))
+            except TemporaryError as error:
+                complaint = str(error)
+                continue
             if answer.status in {200, 206, 416}:
                 return answer
-        raise TemporaryError(f"{what}: neither the registry nor {hosts} has this foreign layer: {answer.complaint}")
+            complaint = answer.complaint
+            answer.close()
+        raise TemporaryError(f"{what}: neither the registry nor {hosts} has this foreign layer: {complaint}")
 
     def _with_family(self, reference: Reference, index: Index, wanted: Platform) -> Image:
         """Return the image that serves a platform best, or the first, with all that the index lists."""
@@ -284,28 +306,38 @@ class Registry:
 
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
-        for manifest, certain in self._offers(reference, index, wanted, self.limits.index_depth):
+        artifacts: list[ArtifactError] = []
+        for manifest, certain in self._offers(reference, index, wanted, self.limits.index_depth, artifacts):
             config = self._config(reference, manifest)
             if rank(wanted, config.platform) is not None:
                 return manifest, config
             if certain:
                 log.warning("%s: its config is for %s, not %s", reference, config.platform, wanted)
                 return manifest, config
+        if artifacts and not any(entry.platform for entry in filter(is_image, index.manifests)):
+            raise artifacts[0]  # it is a list of them
         raise no_platform(index, wanted, str(reference))
 
     def _offers(
-        self, reference: Reference, index: Index, wanted: Platform, depth: int
+        self, reference: Reference, index: Index, wanted: Platform, depth: int, artifacts: list[ArtifactError]
     ) -> Iterator[tuple[Manifest, bool]]:
-        """Yield the manifests that may serve, best first, and whether the index itself says that they do."""
+        """Yield the manifests that may serve, best first, and whether the index itself says that they do.
+
+        What proves to be an artifact goes to `artifacts`.
+        """
         for entry in candidates(index, wanted)[:_TRIES]:
-            found = self.manifest(reference, entry)
+            try:
+                found = self.manifest(reference, entry)
+            except ArtifactError as error:
+                artifacts.append(error)
+                continue
             if isinstance(found, Manifest):
                 yield found, entry.platform is not None
             elif depth == 0:
                 text = f"{reference}: indexes within indexes, more than {self.limits.index_depth} deep"
                 raise InputError(text, hint=raising("index_depth"))
             else:
-                yield from self._offers(reference, found, wanted, depth - 1)
+                yield from self._offers(reference, found, wanted, depth - 1, artifacts)
 
     def _config(self, reference: Reference, manifest: Manifest) -> Config:
         descriptor, what = manifest.config, f"the config of {reference}"
@@ -405,7 +437,13 @@ def _search(credentials: Credentials | Find | None, mirrors: Sequence[Mirror]) -
     return credentials or usual
 
 
-def _once_more(read: Callable[[], bytes]) -> bytes:
+def _demand_digest(body: bytes, digest: Digest, what: str) -> None:
+    actual = Digest.of(body, digest.algorithm)
+    if actual != digest:
+        raise DigestError(what, expected=digest, actual=actual)
+
+
+def _once_more(read: Callable[[], _Read]) -> _Read:
     """Read a document, and once more if its bytes are not those promised: a proxy may have kept a broken copy."""
     with contextlib.suppress(DigestError):
         return read()

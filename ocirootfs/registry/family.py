@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocirootfs.errors import InputError
+from ocirootfs.errors import ArtifactError, InputError
 from ocirootfs.image import Family, Image, Layer
 from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.manifest import Index, Manifest, is_image, parse_manifest, parts
@@ -43,10 +43,11 @@ class Gatherer:
     def _walk(self, index: Index, what: str, depth: int) -> None:
         for entry in index.manifests:
             raw, media_type, name = self._document(entry)
-            if not is_image(entry):
+            found = self._parsed(raw, media_type, name) if is_image(entry) else None
+            if found is None:
                 self._documents[entry.digest] = raw
                 self._others |= {part.digest: part for part in parts(raw, name, self._limits)}
-            elif isinstance(found := parse_manifest(raw, media_type, name, self._limits), Manifest):
+            elif isinstance(found, Manifest):
                 self._images[entry.digest] = self._image(found)
             elif depth == 0:
                 text = f"{what}: indexes within indexes, more than {self._limits.index_depth} deep"
@@ -54,6 +55,13 @@ class Gatherer:
             else:
                 self._documents[entry.digest] = raw
                 self._walk(found, what, depth - 1)
+
+    def _parsed(self, raw: bytes, media_type: str | None, name: str) -> Manifest | Index | None:
+        """Read what looks like an image or an index; None for what turns out to be an artifact."""
+        try:
+            return parse_manifest(raw, media_type, name, self._limits)
+        except ArtifactError:
+            return None
 
     def _other(self, number: int, part: Descriptor) -> Layer:
         return Layer(number, part.digest, part.size, part.digest, part.media_type, lambda: self._blob(part))

@@ -13,8 +13,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ocirootfs.digest import verified
-from ocirootfs.errors import AuthError, DigestError, InputError, NotFoundError, TemporaryError, UsageError, printable
+from ocirootfs.errors import (
+    ArtifactError,
+    AuthError,
+    DigestError,
+    InputError,
+    NotFoundError,
+    OcirootfsError,
+    TemporaryError,
+    UsageError,
+    printable,
+)
 from ocirootfs.reference import HUB, Reference
+from ocirootfs.registry.netfailure import is_unreached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -71,13 +82,28 @@ class Mirrors:
         self._warned: set[Mirror] = set()
 
     def first(self, reference: Reference, ask: Callable[[Reference], _Found]) -> _Found:
-        """Return what `ask` finds at the first place that has it; the error is the registry's own."""
+        """Return what `ask` finds at the first place that has it.
+
+        The error is the registry's own, or the last mirror's that had anything to say where nobody gets to the
+        registry. An ArtifactError is its reader's: what is no image at a mirror is none anywhere.
+        """
+        told: OcirootfsError | None = None
         for mirror in self._of(reference):
             try:
                 return ask(mirror.place_of(reference))
+            except ArtifactError:
+                raise
             except (NotFoundError, AuthError, TemporaryError, InputError) as error:
                 self._failed(mirror, reference, error)
-        return ask(reference)
+                told = told if isinstance(error, TemporaryError) else error
+        try:
+            return ask(reference)
+        except TemporaryError as error:
+            if told is None or not is_unreached(error):
+                raise
+            asked = f"a mirror says so, and nobody gets to {reference.registry}"
+            told.hint = f"{told.hint}; {asked}" if told.hint else asked
+            raise told from error
 
     def proved(
         self, chunks: Iterator[bytes], reference: Reference, blob: Descriptor, served: Collection[str]

@@ -6,6 +6,7 @@ and the rest is left behind.
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -40,6 +41,17 @@ def is_plain(error: BaseException) -> bool:
     """Tell whether a failed https request means that there is no TLS: nothing listens, or what does speaks HTTP."""
     return any(
         isinstance(cause, ConnectionRefusedError) or (isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN)
+        for cause in _causes(error)
+    )
+
+
+def is_unreached(error: BaseException) -> bool:
+    """Tell whether nobody was there to ask: no such name, no way, or no connection."""
+    kinds = {"ConnectTimeoutError", "ConnectTimeout", "ProxyError"}  # requests' and urllib3's
+    return any(
+        isinstance(cause, socket.gaierror | ConnectionRefusedError)
+        or type(cause).__name__ in kinds
+        or (isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH))
         for cause in _causes(error)
     )
 

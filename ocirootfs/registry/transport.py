@@ -27,7 +27,7 @@ from ocirootfs.limits import USUAL, raising
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.connections import Adapter
 from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
-from ocirootfs.registry.origin import Origin, next_hop, redacted, resolves_locally
+from ocirootfs.registry.origin import Origin, is_loopback, next_hop, redacted, resolves_locally
 from ocirootfs.registry.pace import paced
 from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
 from ocirootfs.registry.trust import Trust
@@ -248,6 +248,8 @@ class Transport:
         )
         verify: Any = False if self._trust.is_insecure(str(Origin.of(url))) else self._verify
         settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=verify, cert=None)
+        if is_loopback(Origin.of(url).host):  # as Go, and so docker, has it: a proxy's loopback is another
+            settings["proxies"] = {}
         led = self._is_led_astray(request, url, settings["proxies"])
         adapter = self._guarded if led and self._guarded else self._session.get_adapter(url)
         # Not Session.send: even without allow_redirects that reads a redirect's body to its end, into memory.

@@ -57,7 +57,7 @@ from ocirootfs.layertree import (
     superseded,
     symlink_target,
 )
-from ocirootfs.limits import USUAL, Limits
+from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.oddity import Note, Oddities, Oddity
 from ocirootfs.tar import reader
 
@@ -127,13 +127,14 @@ class _Stack:
         self._excluded = excluded
         self._limits = limits
         self._left = limits.entries  # entries that the layers may still have
+        self._attributes = limits.attributes  # bytes that may still be kept
         self.oddities = Oddities()
 
     def show(self, layer: Layer, *, careful: bool) -> Visible:
         """Yield what is visible of the next layer down, then cover what it covers."""
         dead = self._dead(layer) if careful else frozenset()
         note = self.oddities.within(layer.name)
-        tree = LayerTree(self._cover, _refusing(layer.number), note, self._limits.path_depth)
+        tree = LayerTree(self._cover, _refusing(layer.number), note, self._limits.path_depth, self._left)
         chunks = layer.open()
         try:
             yield from self._entries(tree, chunks, dead, note)
@@ -152,14 +153,14 @@ class _Stack:
     def _dead(self, layer: Layer) -> frozenset[int]:
         """Read a layer's headers, to know which of its entries will not count."""
         entries = (entry for entry, _ in reader.read(layer.open(), limits=self._limits, most=self._left))
-        return superseded(entries, self._limits.path_depth)
+        return superseded(entries, self._limits.path_depth, self._left)
 
     def _entries(self, tree: LayerTree, chunks: Iterator[bytes], dead: frozenset[int], note: Note) -> Visible:
         owners: dict[tuple[int, int, int], tuple[int, int, int]] = {}
         excluded = self._excluded
         ordinal = -1
         for ordinal, (listed, body) in enumerate(reader.read(chunks, limits=self._limits, most=self._left)):
-            entry = _portable(listed, note) if listed.xattrs else listed
+            entry = self._portable(listed, note) if listed.xattrs else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
                 continue
@@ -178,11 +179,28 @@ class _Stack:
                 yield entry if entry.path is path else entry._replace(path=path), body
             else:
                 self._hide(node, entry, body)
-        self._left -= ordinal + 1
+        self._left = max(0, self._left - (ordinal + 1) - tree.implied)
+
+    def _portable(self, listed: Entry, note: Note) -> Entry:
+        """Drop what belongs to the host that made the layer; what a directory has left is kept to the end."""
+        entry = _portable(listed, note)
+        if entry.kind is Kind.DIRECTORY:
+            self._keep_attributes(entry)
+        return entry
+
+    def _keep_attributes(self, entry: Entry) -> None:
+        self._attributes -= sum(len(name) + len(value) for name, value in entry.xattrs)
+        if self._attributes < 0:
+            raise LayerError(
+                f"extended attributes of more than {self._limits.attributes} bytes",
+                path=entry.path,
+                hint=raising("attributes"),
+            )
 
     def _hide(self, node: Inode, entry: Entry, body: Body) -> None:
         """Keep what a visible name may need of a hidden inode."""
         if entry.kind is not Kind.FILE or entry.xattrs:
+            self._keep_attributes(entry)
             node.extended().entry = entry
         if entry.size:
             node.kept = self._spool.keep(body)

@@ -34,6 +34,7 @@ AUFS = b".wh..wh."
 _NO_NAMES = frozenset([b"", b".", b".."])
 _FILE, _DIRECTORY = Kind.FILE, Kind.DIRECTORY  # to look up an enumeration's member takes as long as half a call
 _HOPS = 40  # the kernel's limit on symlinks in one path (path_resolution(7))
+_FOLLOWED = 10_000_000  # components that all symlinks of a layer lead through, in a few seconds
 
 
 class Directory:
@@ -156,7 +157,8 @@ class LayerTree:
 
     `cover` tells what upper layers have at a directory's path, given what they have at its parent if that is known;
     `dropped` hears of each name that a later entry of the layer
-    replaces or removes, `note` of what is odd. `depth` directories may contain one another (`Limits.path_depth`).
+    replaces or removes, `note` of what is odd. `depth` directories may contain one another (`Limits.path_depth`), and
+    `most` may be there that no entry lists, which `implied` counts.
     """
 
     def __init__(
@@ -165,7 +167,9 @@ class LayerTree:
         dropped: Callable[[Leaf], None],
         note: Note,
         depth: int = USUAL.path_depth,
+        most: int = USUAL.entries,
     ) -> None:
+        self.implied = 0
         self.root = Directory()
         self.whiteouts: list[bytes] = []
         self.opaques: list[bytes] = []
@@ -174,6 +178,8 @@ class LayerTree:
         self._dropped = dropped
         self._note = note
         self._depth = depth
+        self._most = most
+        self._followed = 0
         self._places: dict[bytes, Place] = {}
         self._moved = False  # some place was reached through a symlink
 
@@ -330,6 +336,11 @@ class LayerTree:
                 if node is not None:
                     self._note(Oddity.IN_THE_WAY, b"/".join(components[:depth]))
                     self._drop(node)
+                self.implied += 1
+                if self.implied > self._most:
+                    raise LayerError(
+                        f"more than {self._most} directories that it does not list", hint=raising("entries")
+                    )
                 node = directory.children[component] = Directory()
                 if component.startswith(WHITEOUT) and not path.startswith(AUFS):
                     self._note(Oddity.WHITEOUT_DIRECTORY, b"/".join(components[:depth]))
@@ -366,7 +377,11 @@ class LayerTree:
             if target[:1] == b"/":
                 done.clear()
                 del nodes[1:]
-            todo.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
+            parts = target.split(b"/")
+            self._followed += len(parts)
+            if self._followed > _FOLLOWED:
+                raise LayerError("symbolic links that lead too far", path=b"/".join(components))
+            todo.extend(part for part in reversed(parts) if part not in (b"", b"."))
         return done
 
     def find(self, components: list[bytes]) -> Directory | Leaf | None:
@@ -405,14 +420,14 @@ def inode_of(leaf: Leaf, path: bytes) -> Inode:
     return inode
 
 
-def superseded(entries: Iterable[Entry], depth: int = USUAL.path_depth) -> frozenset[int]:
+def superseded(entries: Iterable[Entry], depth: int = USUAL.path_depth, most: int = USUAL.entries) -> frozenset[int]:
     """Read a layer's headers and return the ordinals of the entries that do not survive in their own layer."""
     dead: set[int] = set()
 
     def dropped(leaf: Leaf) -> None:
         dead.add(leaf.ordinal)
 
-    tree = LayerTree(lambda *_: COVERED, dropped, lambda *_: None, depth)  # whoever reads the layer next will tell
+    tree = LayerTree(lambda *_: COVERED, dropped, lambda *_: None, depth, most)  # who reads it next will tell
     for ordinal, entry in enumerate(entries):
-        tree.take(ordinal, entry)
+        tree.take(ordinal, entry._replace(xattrs=()) if entry.xattrs else entry)
     return frozenset(dead)

@@ -35,6 +35,7 @@ RANGES: Mapping[str, Range] = {
     "path": Range(256, 8 << 20, is_size=True),  # 256 bytes are in a plain header
     "path_depth": Range(1, 1 << 13),  # a path takes memory, and time of the kernel, with the square of its depth
     "extension": Range(1, 8 << 20, is_size=True),  # the length of a record has seven digits
+    "attributes": Range(1, 1 << 40, is_size=True),
     "sparse": Range(1, 1 << 62, is_size=True),
     "window": Range(1 << 10, 1 << 31, is_size=True),  # as zstd has it
 }
@@ -68,13 +69,16 @@ class Limits:
     manifests: int = 1000
     """Manifests that one index lists."""
     entries: int = 5_000_000
-    """Entries of an image, in all layers together, and of an archive of images. Large layers have a million."""
+    """Entries of an image, in all layers together, with directories that none lists; and of an archive of images.
+    Large layers have a million."""
     path: int = 1 << 16
     """Bytes of a name or a link's target. A tar knows no limit, and no file system takes more than 4,096 at a time."""
     path_depth: int = 4096
     """Directories that may contain one another: beyond PATH_MAX, and still bounded."""
     extension: int = 1 << 20
     """Bytes of an extension header (PAX, GNU); a name longer than that needs both limits raised."""
+    attributes: int = 1 << 26
+    """Bytes of extended attributes kept until all layers are read: those of directories and of hidden entries."""
     sparse: int = 1 << 36
     """Bytes of the file that a sparse entry stands for; a map of a hundred bytes can claim 4 EiB."""
     window: int = 1 << 27

@@ -123,3 +123,37 @@ def test_a_full_temporary_disk(megabytes: int, hiding: str, tmp_path: Path) -> N
     assert f"in a temporary file in {room}: No space left on device; nothing was written to {target}" in ended.err
     assert "hint: point TMPDIR or --tmpdir to a directory with room that you may write to" in ended.err
     assert list(target.parent.iterdir()) == []
+
+
+def test_links_through_long_ways_end(tmp_path: Path) -> None:
+    """39 symbolic links of 64 KiB lead on from each hard link: a few kilobytes of layer, and hours of a processor."""
+    ways: list[Data] = [
+        {
+            "type": "symlink",
+            "name": f"l{n}",
+            "linkname": "x/../" * 13000 + (f"l{n + 1}" if n < 38 else "."),
+            "fmt": "gnu",
+        }
+        for n in range(39)
+    ]
+    links: list[Data] = [{"type": "hardlink", "name": f"h{n}", "linkname": "l0/t"} for n in range(1000)]
+    entries: list[Data] = [{"type": "dir", "name": "x"}, {"type": "file", "name": "t"}, *ways, *links]
+    source = build([{"entries": entries}]).layout(tmp_path / "layout")
+    with started("ls", f"oci:{source}") as process:
+        ran = finished(process)
+    assert (ran.status, "symbolic links that lead too far" in ran.err) == (6, True), ran
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_attributes_that_are_kept_are_bounded(tmp_path: Path, *, upper: bool) -> None:
+    """A directory's are kept to the end, and those of what a layer above hides as long as a link may want it."""
+    kind = "file" if upper else "dir"
+    named: list[Data] = [
+        {"type": kind, "name": f"d/{n}", "xattrs": {"user.a": "x" * 1_000_000}, "mode": "0755"} for n in range(80)
+    ]
+    hiding: list[Data] = [{"type": "file", "name": ".wh.d"}]
+    source = build([{"entries": named}, *([{"entries": hiding}] if upper else [])]).layout(tmp_path / "layout")
+    with started("pack", f"oci:{source}", "-o", str(tmp_path / "a.tgz")) as process:
+        ran = finished(process)
+    assert (ran.status, "extended attributes of more than 67108864 bytes" in ran.err) == (6, True), ran
+    assert not (tmp_path / "a.tgz").exists()

@@ -115,7 +115,8 @@ SIGNATURES = {
     "Layout": "kind='concourse' exclude=() devices=None edits=… latest=None resource=…",
     "Limits": (
         "document=8388608 token=1048576 json_depth=64 index_depth=3 redirects=10 layers=1000 manifests=1000 "
-        "entries=5000000 path=65536 path_depth=4096 extension=1048576 sparse=68719476736 window=134217728"
+        "entries=5000000 path=65536 path_depth=4096 extension=1048576 attributes=67108864 sparse=68719476736 "
+        "window=134217728"
     ),
     "OcirootfsError": "message * hint=None",
     "Packed": "stored digest report skipped=False",

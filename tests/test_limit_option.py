@@ -139,6 +139,20 @@ def deep_path(depth: int) -> Made:
     return of_entries({"type": "file", "name": "d/" * depth + "f"})
 
 
+def implied(count: int) -> Made:
+    """Directories that no entry lists, one inside the other."""
+    return of_entries({"type": "file", "name": "d/" * count + "f"})
+
+
+def attributes(size: int) -> Made:
+    """Directories whose extended attributes, names included, have so many bytes in all."""
+    most, name = 1 << 19, len("user.a")
+    sizes = [*[most] * (size // most), *([size % most] if size % most else [])]
+    return of_entries(
+        *({"type": "dir", "name": f"d{n}", "xattrs": {"user.a": "x" * (each - name)}} for n, each in enumerate(sizes))
+    )
+
+
 def large_extension(size: int) -> Made:
     return of_entries({**FILE, "pax": {"comment": "x" * (size - len(f"{size} comment=\n"))}})
 
@@ -290,6 +304,9 @@ ROWS = [
     Row("manifests", many_manifests, 2, "more than 2 entries"),
     Row("manifests", many_manifests, USUAL.manifests, "more than 1000 entries"),
     Row("entries", many_entries, 20, "and 20 are the most of an image"),
+    Row("entries", implied, 20, "more than 20 directories that it does not list"),
+    Row("attributes", attributes, 500, "extended attributes of more than 500 bytes"),
+    Row("attributes", attributes, USUAL.attributes, "than 67108864 bytes", ("oci",), over=USUAL.attributes + 10),
     Row("path", long_name, 300, "a name of more than 300 bytes"),
     Row("path", long_name, USUAL.path, "a name of more than 65536 bytes"),
     Row("path", long_target, USUAL.path, "a name of more than 65536 bytes"),
@@ -463,7 +480,9 @@ def test_of_two_the_last_counts(site: Site) -> None:
 def test_the_help_has_the_defaults(verb: str) -> None:
     text = " ".join(run_here(verb, "--help-all").ok.out.decode().split())
     assert "document=8MiB token=1MiB json_depth=64 index_depth=3 redirects=10 layers=1000 manifests=1000" in text
-    assert "entries=5000000 path=64KiB path_depth=4096 extension=1MiB sparse=64GiB window=128MiB" in text
+    assert (
+        "entries=5000000 path=64KiB path_depth=4096 extension=1MiB attributes=64MiB sparse=64GiB window=128MiB" in text
+    )
 
 
 @pytest.mark.parametrize("name", names())

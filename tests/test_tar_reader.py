@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.errors import LayerError, TruncatedError
-from ocirootfs.limits import USUAL
+from ocirootfs.limits import USUAL, Limits
 from ocirootfs.tar import header, pax, reader
 from tests.layers import FIXTURES
 
@@ -316,8 +316,6 @@ def test_extensions_end_with_their_entry() -> None:
 
 
 def test_the_last_pax_record_counts_and_an_empty_one_restores() -> None:
-    twice = pax_records(path="a") + pax_records(path="b", uid="7")
-    assert (only(twice + block()).path, only(twice + block()).uid) == (b"b", 7)
     assert only(extension(b"x", record(b"path", b"a") + record(b"path", b"b")) + block()).path == b"b"
     assert only(extension(b"x", record(b"path", b"a") + record(b"path", b"")) + block()).path == b"f"
 
@@ -544,10 +542,68 @@ def test_the_largest_extension_header() -> None:
 
 
 def test_extension_headers_are_counted() -> None:
-    few = pax_records(uid="7") * 8
-    assert only(few + block()).uid == 7
-    refused(few + pax_records(uid="7") + block(), "too many extension headers")
-    refused(extension(b"g", b"") * 20_000, "too many extension headers")
+    few = extension(b"L", b"a\0") * 8
+    assert only(few + block()).path == b"a"
+    refused(few + extension(b"L", b"a\0") + block(), "too many extension headers")
+
+
+def test_two_pax_headers_are_refused() -> None:
+    """Hosts and GNU tar take the second alone, libarchive both."""
+    refused(pax_records(path="a") + pax_records(uid="7") + block(), "two PAX headers before one entry")
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_global_headers_count_for_nothing(count: int) -> None:
+    """Wherever they stand by themselves: `git archive` writes one, hosts ignore what it says."""
+    named = extension(b"g", record(b"path", b"all") + record(b"comment", b"x")) * count
+    assert read(named + END) == []
+    assert read(named) == []
+    assert [entry.path for entry, _ in read(named + file(b"f") + named + file(b"g") + named + END)] == [b"f", b"g"]
+
+
+@pytest.mark.parametrize("first", [pax_records(path="a"), extension(b"L", b"a\0"), extension(b"K", b"a\0")])
+def test_a_global_header_in_between_is_refused(first: bytes) -> None:
+    """Hosts forget what came before it, GNU tar and libarchive do not."""
+    refused(first + extension(b"g", b"") + block(), "a global header between an entry and its extension headers")
+
+
+def test_global_headers_are_entries_to_count() -> None:
+    with pytest.raises(LayerError, match="more than 3 entries"):
+        list(reader.read([extension(b"g", b"") * 4], limits=Limits(entries=3)))
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K"])
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0a\0"])
+def test_an_empty_long_name_is_refused(kind: bytes, body: bytes) -> None:
+    """Hosts take the header's name, GNU tar the directory, libarchive none."""
+    refused(extension(kind, body) + block(b"f", b"2", link=b"t"), "an empty long name")
+
+
+@pytest.mark.parametrize("field", ["mode", "uid", "gid", "size", "mtime"])
+@pytest.mark.parametrize("value", [b"\00001000\0", b" \0000100\0", b"\0\0\0\0\0\01\0"])
+def test_a_number_behind_a_nul_is_refused(field: str, value: bytes) -> None:
+    """Hosts skip the NUL, libarchive ends there: what follows would be content to the ones, headers to the others."""
+    width = 12 if field in ("size", "mtime") else 8
+    inner = file(b"smuggled")
+    refused(block(**{field: value[:width].ljust(width, b"\0")}) + inner, "a header field has a NUL before its number")
+
+
+def test_a_nul_in_a_record_that_is_no_name() -> None:
+    records = record(b"VENDOR.x", b"a\0b") + record(b"RHT.security.selinux", b"u:r\0")
+    assert only(extension(b"x", records) + block()) == only(block())
+    for key in (b"path", b"linkpath", b"uname", b"gname"):
+        refused(extension(b"x", record(key, b"a\0b")) + block(), "holds a NUL")
+
+
+def test_the_prefix_of_star_is_shorter() -> None:
+    """131 bytes, and times behind it; the last four bytes tell."""
+    times = b"14000000000 14000000001 "
+    header = block(b"f", magic=b"ustar\x0000", tail=b"p" * 131 + times + bytes(8) + b"tar\0")
+    assert only(header).path == b"p" * 131 + b"/f"
+
+
+def test_v7_has_no_prefix() -> None:
+    assert only(block(b"f", magic=b"ustar  x", tail=b"p")).path == b"f"
 
 
 @pytest.mark.parametrize("end", [b"", bytes(512), END])

@@ -65,8 +65,11 @@ def number(field: bytes) -> int:
     if field[0] in (0x80, 0xFF):
         value = int.from_bytes(field[1:], "big")
         return value - (1 << 8 * (len(field) - 1)) if field[0] == 0xFF else value
-    digits = field.split(b"\0", 1)[0].strip(b" ")
+    head, _, rest = field.partition(b"\0")
+    digits = head.strip(b" ")
     if not digits:
+        if rest.strip(b"\0 "):  # Go, GNU tar and the hosts skip the NUL, libarchive ends there
+            raise LayerError("a header field has a NUL before its number")
         return 0
     if digits.strip(b"01234567"):
         raise LayerError("a header field is not a number")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 XATTR = b"SCHILY.xattr."
 SPARSE = b"GNU.sparse."
+_NAMES = frozenset([b"path", b"linkpath", b"uname", b"gname", b"GNU.sparse.name"])
 _USED = frozenset([b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"])
 # GNU.sparse 0.0 repeats these two once a segment; everywhere else the last record of a key counts.
 _REPEATED = frozenset([b"GNU.sparse.offset", b"GNU.sparse.numbytes"])
@@ -57,7 +58,7 @@ def _record(body: bytes, position: int) -> tuple[bytes, bytes, int]:
     key, equals, value = body[space + 1 : end - 1].partition(b"=")
     if end > len(body) or body[end - 1 : end] != b"\n" or not equals or not key or space >= end:
         raise LayerError("an extended header record is malformed")
-    if b"\0" in key or (b"\0" in value and not key.startswith(XATTR)):
+    if b"\0" in key or (b"\0" in value and key in _NAMES):
         raise LayerError("an extended header record holds a NUL")
     return key, value, end
 

@@ -33,6 +33,7 @@ _MAX_ID = 2**32 - 2  # the kernel reads 2**32 - 1 as "leave as it is" (chown(2))
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)  # the kernel's dev_t: 12 bits major, 20 bits minor
 _MAX_SIZE = 2**63
 _NO_DEVICE = (0, 0)
+_STAR = b"tar\0"  # how the headers of J. Schilling's star end
 _NANO = 10**9
 _COPIED = 1 << 13  # bytes of a file up to which a copy takes less time than a memoryview
 
@@ -280,6 +281,9 @@ def _member(window: _Window, block: bytes, limits: Limits) -> tuple[Entry, Body]
     """Read one entry from its first header block on; None for what is no file of the tree."""
     kind_field = block[156:157]
     extension = _NONE
+    if kind_field == b"g":  # it would rename every entry after it; container hosts ignore its records
+        _extension_body(window, block, limits)
+        return None
     if kind_field in _EXTENSION_TYPES:
         extension = _Extension(limits)
         while extension.add(window, block):
@@ -306,6 +310,7 @@ class _Extension:
         self.name: bytes | None = None  # GNU L
         self.link: bytes | None = None  # GNU K
         self._count = 0
+        self._has_pax = False
 
     def add(self, window: _Window, block: bytes) -> bool:
         """Take in `block` with its body if it is an extension header; False if it is the entry itself."""
@@ -315,24 +320,21 @@ class _Extension:
         self._count += 1
         if self._count > _EXTENSIONS:
             raise LayerError("too many extension headers before one entry")
-        size = header.number(block[124:136])
-        if not 0 <= size <= self._limits.extension:
-            raise LayerError(
-                f"an extension header of {size} bytes is over the limit of {self._limits.extension}",
-                hint=raising("extension"),
-            )
-        body = b"".join(window.content(size))
-        window.leave()
+        body = _extension_body(window, block, self._limits)
         if kind == b"x":
-            self.pax |= pax.records(body)
+            if self._has_pax:  # hosts take the second, libarchive merges them
+                raise LayerError("two PAX headers before one entry")
+            self._has_pax = True
+            self.pax = pax.records(body)
         elif kind == b"L":
-            self.name = body.split(b"\0", 1)[0]
+            self.name = _long_name(body)
         elif kind == b"K":
-            self.link = body.split(b"\0", 1)[0]
-        # A global header would rename every entry after it; container hosts ignore its records.
+            self.link = _long_name(body)
+        else:  # hosts forget what came before it, GNU tar and libarchive do not
+            raise LayerError("a global header between an entry and its extension headers")
         if (self.name is not None and b"path" in self.pax) or (self.link is not None and b"linkpath" in self.pax):
             raise LayerError("two extension headers name one entry")  # tools take the one or the other
-        if size > self._limits.path and max(map(len, self._names())) > self._limits.path:
+        if len(body) > self._limits.path and max(map(len, self._names())) > self._limits.path:
             raise LayerError(f"a name of more than {self._limits.path} bytes", hint=raising("path"))
         return True
 
@@ -342,6 +344,26 @@ class _Extension:
 
 
 _NONE = _Extension(USUAL)
+
+
+def _extension_body(window: _Window, block: bytes, limits: Limits) -> bytes:
+    """Take the body of an extension header."""
+    size = header.number(block[124:136])
+    if not 0 <= size <= limits.extension:
+        raise LayerError(
+            f"an extension header of {size} bytes is over the limit of {limits.extension}", hint=raising("extension")
+        )
+    body = b"".join(window.content(size))
+    window.leave()
+    return body
+
+
+def _long_name(body: bytes) -> bytes:
+    """Read the body of a GNU long name: what hosts read an empty one as, other tools do not."""
+    name = body.split(b"\0", 1)[0]
+    if not name:
+        raise LayerError("an empty long name")
+    return name
 
 
 def _entry(block: bytes, extension: _Extension) -> Entry:
@@ -380,7 +402,8 @@ def _kind(type_: bytes, path: bytes) -> Kind:
 def _path(block: bytes) -> bytes:
     name = block[:100].partition(b"\0")[0]
     if block[345] and block[257:262] == b"ustar" and _is_prefix(block[257:265], block[345:500]):
-        return block[345:500].partition(b"\0")[0] + b"/" + name
+        end = 476 if block[508:] == _STAR else 500  # star keeps times behind its prefix
+        return block[345:end].partition(b"\0")[0] + b"/" + name
     return name
 
 
@@ -409,7 +432,7 @@ def _is_prefix(magic: bytes, prefix: bytes) -> bool:
     both fields are times.
     """
     if magic != header.GNU_MAGIC:
-        return True
+        return magic[:6] == header.USTAR_MAGIC[:6]  # or it is V7, which has none
     return any(each[0] not in (0x80, 0xFF) and each.strip(b"01234567\0 ") for each in (prefix[:12], prefix[12:24]))
 
 

@@ -16,6 +16,7 @@ from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.retry import RetryPolicy, retry_after
 from ocirootfs.registry.transport import Request, Transport
 from tests.servers.certificate import authority
+from tests.servers.raw import OK, answering
 from tests.servers.registry import FakeRegistry, Fault
 
 if TYPE_CHECKING:
@@ -142,6 +143,32 @@ def test_silence() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(TemporaryError, match="does not answer in time"):
             transport(retries=0, timeout=0.1).send(Request("GET", url, "x"))
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+)
+def test_interim_answers_are_read_past(interim: bytes) -> None:
+    with answering(interim + OK) as server:
+        answer = transport(retries=0).send(Request("GET", f"http://{server.host}/", "x", limit=100))
+
+    assert (answer.status, answer.body) == (200, b"{}")
+    assert "Link" not in answer.headers
+
+
+def test_interim_answers_without_end() -> None:
+    endless = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 99
+    with answering(endless, drip=0.01) as server, pytest.raises(TemporaryError, match="the end of its headers"):
+        transport(retries=0, timeout=0.2).send(Request("GET", f"http://{server.host}/", "x"))
+
+
+def test_a_change_of_protocol_that_nobody_asked_for() -> None:
+    with answering(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") as server:
+        assert transport(retries=0).send(Request("GET", f"http://{server.host}/", "x")).status == 101
 
 
 def test_an_answer_that_is_no_http() -> None:

@@ -6,11 +6,13 @@ metadata service, is refused as such an address itself is (see `origin`).
 
 A socket's timeout is one of silence. A server that drips its headers is silent never, and http.client would listen
 to it for a hundred lines of 64 KiB; so there is a clock on the headers as a whole. What comes after them is `pace`'s.
+Interim answers (RFC 9110 section 15.2: 103 Early Hints, say) count as part of the headers that they precede.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -55,13 +57,26 @@ class Adapter(requests.adapters.HTTPAdapter):
         return host, pool
 
 
+class _Response(http.client.HTTPResponse):
+    def begin(self) -> None:
+        """Read on to the final answer; http.client skips 100 alone. 101 is final: nobody asked for another protocol."""
+        super().begin()
+        while 100 <= self.status < 200 and self.status != 101:
+            self.headers = None  # type: ignore[assignment]  # it has not begun yet
+            super().begin()
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         with _in_time(self):
             return super().getresponse()
 
 
 class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         with _in_time(self):
             return super().getresponse()

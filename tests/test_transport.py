@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_server_says_how_long_to_wait(fake: FakeRegistry, value: str, seconds:
 
     assert get(fake, transport(slept)) == b"{}"
     assert slept == [seconds]
+
+
+@pytest.mark.parametrize("zone", ["GMT", "UTC", "", "-0000", "+0000"])
+def test_dates_are_not_local(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ5")
+    time.tzset()
+    try:
+        assert retry_after(f"Fri, 14 Jul 2017 02:40:30 {zone}", NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("value", ["61", "21600", "Fri, 14 Jul 2027 02:40:30 GMT"])

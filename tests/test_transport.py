@@ -230,6 +230,28 @@ def test_plain_http_where_tls_is_expected(fake: FakeRegistry) -> None:
     assert "--plain-http" in (caught.value.hint or "")
 
 
+REFUSED = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "deaf", "timeout", "https"),
+    [
+        pytest.param(OK, None, 5, False, id="answers-in-plain-http"),
+        pytest.param(OK, 0, 5, False, id="closes-on-tls"),
+        pytest.param(OK, 9, 0.3, False, id="ignores-tls"),
+        pytest.param(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 0, 5, False, id="wants-a-login"),
+        pytest.param(REFUSED, 9, 0.3, True, id="is-slow-at-tls"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n", 0, 5, True, id="is-something-else"),
+        pytest.param(b"", 0, 0.3, True, id="is-mute"),
+    ],
+)
+def test_who_has_no_tls(answer: bytes, deaf: float | None, timeout: float, https: bool) -> None:
+    with answering(answer, deaf=deaf) as server:
+        subject = transport(timeout=timeout)
+        assert subject.speaks_https(server.host) is https
+        subject.close()
+
+
 def test_bundles_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"cannot use the CA file .*none\.pem: No such file"):
         transport(ca_file=tmp_path / "none.pem")

@@ -26,7 +26,7 @@ from ocirootfs.errors import InputError, OcirootfsError, TemporaryError, printab
 from ocirootfs.limits import USUAL, raising
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.connections import Adapter
-from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
+from ocirootfs.registry.netfailure import BrokenError, is_plain, is_wordless, named, translated
 from ocirootfs.registry.origin import Origin, next_hop, redacted, resolves_locally
 from ocirootfs.registry.pace import paced
 from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
@@ -43,6 +43,7 @@ log = logging.getLogger("ocirootfs.registry")
 BLOCK = 256 << 10
 _ERROR_LIMIT = 64 << 10
 _CONNECT_TIMEOUT = 10.0
+_PROBE_TIMEOUT = 5.0
 _WARNINGS = 20
 _PATIENCE = RetryPolicy()
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
@@ -193,12 +194,23 @@ class Transport:
 
     def speaks_https(self, host: str) -> bool:
         """Find out whether `host[:port]` has TLS; for loopback only, where plain HTTP is no loss."""
-        request = Request("GET", f"https://{host}/v2/", host)
         try:
-            self._call(request, request.url).close()
+            self._probe(f"https://{host}/v2/")
         except _FAILURES as error:
-            return not is_plain(error)
+            return not (is_plain(error) or (is_wordless(error) and self._speaks_http(host)))
         return True
+
+    def _speaks_http(self, host: str) -> bool:
+        """Ask one who does not react to TLS: 400 is how servers that have TLS tell those who do not speak it."""
+        try:
+            return self._probe(f"http://{host}/v2/") != 400
+        except (TemporaryError, *_FAILURES):
+            return False
+
+    def _probe(self, url: str) -> int:
+        short = (min(_PROBE_TIMEOUT, self._timeout[0]), min(_PROBE_TIMEOUT, self._timeout[1]))
+        with contextlib.closing(self._call(Request("GET", url, url), url, short)) as response:
+            return response.status_code
 
     def _once(self, request: Request) -> Answer:
         """Follow redirects to the answer, without patience."""
@@ -235,7 +247,7 @@ class Transport:
             body = _bounded(chunks, answer, request) if good else _start(chunks)
         return replace(answer, body=body)
 
-    def _call(self, request: Request, url: str) -> requests.Response:
+    def _call(self, request: Request, url: str, timeout: tuple[float, float] | None = None) -> requests.Response:
         own = Origin.of(url) == Origin.of(request.url)
         headers: dict[str, Any] = {
             "User-Agent": self._agent,
@@ -251,7 +263,7 @@ class Transport:
         led = self._is_led_astray(request, url, settings["proxies"])
         adapter = self._guarded if led and self._guarded else self._session.get_adapter(url)
         # Not Session.send: even without allow_redirects that reads a redirect's body to its end, into memory.
-        return adapter.send(prepared, timeout=self._timeout, **settings)
+        return adapter.send(prepared, timeout=timeout or self._timeout, **settings)
 
     def _is_led_astray(self, request: Request, url: str, proxies: Mapping[str, str]) -> bool:
         """Tell whether another's word leads to `url`, who has no business in this machine; a proxy is elsewhere."""

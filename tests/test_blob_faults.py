@@ -198,6 +198,16 @@ def test_7_more_bytes_than_announced(fault: Fault) -> None:
     assert caught.value.exit_code == 6
 
 
+@pytest.mark.parametrize(("factor", "unsized"), [(0.5, False), (0.5, True), (2, True)])
+def test_39_a_blob_that_is_really_encoded(factor: float, unsized: bool) -> None:
+    """Its bytes are not those of the digest, whatever they are."""
+    body = bytes(int(SIZE * factor))
+    fault = Fault("blobs", status=200, headers={"Content-Encoding": "gzip"}, body=body, unsized=unsized, times=99)
+    words = "encoded as 'gzip', which it was not asked for"
+    with place(fault, retries=0) as found, pytest.raises((InputError, TemporaryError), match=words):
+        found.blob()
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_13_trouble_that_passes(status: int) -> None:
     with place(Fault("blobs", status=status, times=2)) as found:

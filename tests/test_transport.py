@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -268,6 +269,22 @@ def test_an_answer_that_is_too_large(fake: FakeRegistry) -> None:
 
     with pytest.raises(InputError, match="larger than 100 bytes"):
         get(fake, transport())
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip"])
+def test_a_document_that_is_encoded(fake: FakeRegistry, name: str) -> None:
+    packed = gzip.compress(b"{}")
+    fake.faults = [Fault("/v2/", status=200, headers={"Content-Encoding": name}, body=packed)]
+
+    with pytest.raises(InputError, match=f"sent it encoded as '{name}', which it was not asked for"):
+        get(fake, transport())
+
+
+@pytest.mark.parametrize("name", ["gzip", "identity"])
+def test_a_document_that_is_not_encoded(fake: FakeRegistry, name: str) -> None:
+    fake.faults = [Fault("/v2/", headers={"Content-Encoding": name})]
+
+    assert get(fake, transport()) == b"{}"
 
 
 def test_of_an_error_only_the_start_is_read(fake: FakeRegistry) -> None:

@@ -21,6 +21,7 @@ from ocirootfs.errors import InputError, TemporaryError
 from ocirootfs.registry.interrupt import Interrupt
 from ocirootfs.registry.netfailure import BrokenError, named
 from ocirootfs.registry.pace import paced
+from ocirootfs.registry.transport import encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -94,11 +95,11 @@ class BlobReader:
                 fresh = chunk[max(0, position - at) :]
                 at += len(chunk)
                 if at > size:
-                    raise InputError(f"{what}: {host} sent more than the {size} bytes announced")
+                    raise InputError(f"{what}: {host} sent more than the {size} bytes announced{_encoded(answer)}")
                 if fresh:
                     yield fresh
             if at < size:
-                raise BrokenError(f"{host} ended the transfer early")
+                raise BrokenError(f"{host} ended the transfer early{_encoded(answer)}")
 
 
 def _start(answer: Answer, position: int, size: int, what: str) -> int:
@@ -109,8 +110,15 @@ def _start(answer: Answer, position: int, size: int, what: str) -> int:
         return position
     length = answer.headers.get("Content-Length", "")
     if length.isdecimal() and int(length[:20]) != size:
-        raise InputError(f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced")
+        text = f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced"
+        raise InputError(f"{text}{_encoded(answer)}")
     return 0
+
+
+def _encoded(answer: Answer) -> str:
+    """Say that the number of bytes may be wrong for that."""
+    claimed = encoding(answer.headers)
+    return f"; it says they are encoded as '{claimed}', which it was not asked for" if claimed else ""
 
 
 def _fits(answer: Answer, position: int, size: int) -> bool:

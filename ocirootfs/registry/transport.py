@@ -245,6 +245,9 @@ class Transport:
         chunks = paced(answer.chunks(), self._timeout[1], self._monotonic, named(url))
         with answer:
             body = _bounded(chunks, answer, request) if good else _start(chunks)
+        if good and (coded := encoding(answer.headers)) and not _is_text(body):
+            text = f"{request.what}: {named(url)} sent it encoded as '{coded}', which it was not asked for"
+            raise InputError(text, hint="is there a proxy on the way that compresses?")
         return replace(answer, body=body)
 
     def _call(self, request: Request, url: str, timeout: tuple[float, float] | None = None) -> requests.Response:
@@ -297,6 +300,20 @@ class _AsWritten(requests.auth.AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
+
+
+def encoding(headers: Mapping[str, str]) -> str:
+    """Return the Content-Encoding that an answer claims to have, "" for none; some claim it of a layer's own gzip."""
+    claimed = headers.get("Content-Encoding", "").strip()
+    return "" if claimed.lower() == "identity" else printable(claimed, 40)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bounded(chunks: Iterator[bytes], answer: Answer, request: Request) -> bytes:

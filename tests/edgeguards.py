@@ -85,7 +85,7 @@ GUARDS = [
     ),
     Guard(
         "netrc is not read", "registry/transport",
-        "headers=headers, data=request.form, auth=_AsWritten())",
+        "headers=headers, data=request.form, auth=_AsWritten(url))",
         "headers=headers, data=request.form)",
         ("test_registry.py::test_netrc_is_nobodys_business",),
     ),

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +139,34 @@ def test_a_connection_that_breaks_is_made_again(fake: FakeRegistry) -> None:
     fake.faults = [Fault("/v2/", cut=1), Fault("/v2/", cut=0, reset=True)]
 
     assert get(fake, transport()) == b"{}"
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/x%7Ey?sig=%7Eab%2Dc%2Fd%2B", "/%41?%61=%5F", "/a%20b?c=d+e", "/x?a='b'&c=(d)!*", "/?", "/;a=b", "?a=%7E"],
+)
+def test_a_redirect_is_followed_as_it_is_written(fake: FakeRegistry, target: str) -> None:
+    url = f"http://{fake.token}{target}"
+    fake.faults = [Fault("/v2/", status=307, headers={"Location": url}), Fault(".", "token", status=200, body=b"yes")]
+
+    assert get(fake, transport()) == b"yes"
+    assert [found.path for found in fake.seen("token")] == [f"/{target.removeprefix('/').removesuffix('?')}"]
+
+
+def test_the_case_of_escapes_alone_is_changed(fake: FakeRegistry) -> None:
+    url = f"http://{fake.token}/x%7ey?sig=%7Eab%2Dc%2fd"
+    fake.faults = [Fault("/v2/", status=307, headers={"Location": url}), Fault(".", "token", status=200, body=b"yes")]
+
+    assert get(fake, transport()) == b"yes"
+    assert [found.path for found in fake.seen("token")] == ["/x%7Ey?sig=%7Eab%2Dc%2Fd"]
+
+
+def test_params_of_a_session_are_kept(fake: FakeRegistry) -> None:
+    with requests.Session() as session:
+        session.params = {"a": "~"}
+        transport(session=session).send(Request("GET", f"http://{fake.host}/v2/?b=%7E", "x", limit=100))
+
+    assert [found.path for found in fake.requests] == ["/v2/?b=~&a=~"]
 
 
 def test_nobody_listens() -> None:

@@ -259,7 +259,7 @@ class Transport:
             "Authorization": request.authorization if own else None,  # None: not even the session's own
         }
         prepared = self._session.prepare_request(
-            requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten())
+            requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten(url))
         )
         verify: Any = False if self._trust.is_insecure(str(Origin.of(url))) else self._verify
         settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=verify, cert=None)
@@ -296,9 +296,19 @@ class Transport:
 
 
 class _AsWritten(requests.auth.AuthBase):
-    """Leaves Authorization alone; without any `auth`, requests would look into ~/.netrc."""
+    """Leaves Authorization alone; without any `auth`, requests would look into ~/.netrc.
+
+    And the URL: requests writes `~` for `%7E`, and a signature may be over what was written. (urllib3 still makes
+    `%2F` of `%2f`, and `%25` of each `%` if one of them is no escape.) Unless more was done to it, for a session's
+    `params` say.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if request.url == requests.Request("GET", self._url).prepare().url:
+            request.url = self._url
         return request
 
 

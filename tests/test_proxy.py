@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ocirootfs.errors import TemporaryError
+from ocirootfs.errors import TemporaryError, UsageError
 from ocirootfs.reference import Reference
 from ocirootfs.registry import Registry
 from ocirootfs.registry.credentials import Credentials
@@ -93,3 +93,27 @@ def test_some_hosts_are_not_the_proxys(
             pull(fake, authority)
 
     assert proxy.asked == []
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("socks5://u:pr0xy-s3cret@127.0.0.1:1", "names a proxy of the kind 'socks5', which is not supported"),
+        ("socks5h://127.0.0.1:1", "names a proxy of the kind 'socks5h', which is not supported"),
+        ("ftp://x:1", "names a proxy of the kind 'ftp', which is not supported"),
+        ("http://", "is no URL of a proxy"),
+        ("http://u:pr0xy-s3cret@:3128", "is no URL of a proxy"),
+        ("http://u:pr0xy-s3cret@[::1", "is no URL of a proxy"),
+        ("http://u:pr0xy-s3cret@proxy:x", "is no URL of a proxy"),
+        ("u:pr0xy-s3cret@proxy:999999", "is no URL of a proxy"),
+    ],
+)
+def test_what_is_no_proxy(name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+
+    with Registry(retries=0, certs_directories=()) as registry, pytest.raises(UsageError) as caught:
+        registry.open(Reference.parse("registry.corp/a/b:1"))
+
+    assert str(caught.value) == f"{name} {words}"
+    assert caught.value.hint == "proxies are http://HOST:PORT or https://HOST:PORT"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +19,7 @@ from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.retry import RetryPolicy, retry_after
 from ocirootfs.registry.transport import Request, Transport
 from tests.servers.certificate import authority
+from tests.servers.raw import OK, answering
 from tests.servers.registry import FakeRegistry, Fault
 
 if TYPE_CHECKING:
@@ -89,6 +93,17 @@ def test_a_server_says_how_long_to_wait(fake: FakeRegistry, value: str, seconds:
     assert slept == [seconds]
 
 
+@pytest.mark.parametrize("zone", ["GMT", "UTC", "", "-0000", "+0000"])
+def test_dates_are_not_local(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ5")
+    time.tzset()
+    try:
+        assert retry_after(f"Fri, 14 Jul 2017 02:40:30 {zone}", NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("value", ["61", "21600", "Fri, 14 Jul 2027 02:40:30 GMT"])
 def test_a_wait_that_is_too_long_is_an_error_at_once(fake: FakeRegistry, value: str) -> None:
     fake.faults = [Fault("/v2/", status=429, headers={"Retry-After": value})]
@@ -126,6 +141,34 @@ def test_a_connection_that_breaks_is_made_again(fake: FakeRegistry) -> None:
     assert get(fake, transport()) == b"{}"
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/x%7Ey?sig=%7Eab%2Dc%2Fd%2B", "/%41?%61=%5F", "/a%20b?c=d+e", "/x?a='b'&c=(d)!*", "/?", "/;a=b", "?a=%7E"],
+)
+def test_a_redirect_is_followed_as_it_is_written(fake: FakeRegistry, target: str) -> None:
+    url = f"http://{fake.token}{target}"
+    fake.faults = [Fault("/v2/", status=307, headers={"Location": url}), Fault(".", "token", status=200, body=b"yes")]
+
+    assert get(fake, transport()) == b"yes"
+    assert [found.path for found in fake.seen("token")] == [f"/{target.removeprefix('/').removesuffix('?')}"]
+
+
+def test_the_case_of_escapes_alone_is_changed(fake: FakeRegistry) -> None:
+    url = f"http://{fake.token}/x%7ey?sig=%7Eab%2Dc%2fd"
+    fake.faults = [Fault("/v2/", status=307, headers={"Location": url}), Fault(".", "token", status=200, body=b"yes")]
+
+    assert get(fake, transport()) == b"yes"
+    assert [found.path for found in fake.seen("token")] == ["/x%7Ey?sig=%7Eab%2Dc%2Fd"]
+
+
+def test_params_of_a_session_are_kept(fake: FakeRegistry) -> None:
+    with requests.Session() as session:
+        session.params = {"a": "~"}
+        transport(session=session).send(Request("GET", f"http://{fake.host}/v2/?b=%7E", "x", limit=100))
+
+    assert [found.path for found in fake.requests] == ["/v2/?b=~&a=~"]
+
+
 def test_nobody_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -142,6 +185,32 @@ def test_silence() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         with pytest.raises(TemporaryError, match="does not answer in time"):
             transport(retries=0, timeout=0.1).send(Request("GET", url, "x"))
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+)
+def test_interim_answers_are_read_past(interim: bytes) -> None:
+    with answering(interim + OK) as server:
+        answer = transport(retries=0).send(Request("GET", f"http://{server.host}/", "x", limit=100))
+
+    assert (answer.status, answer.body) == (200, b"{}")
+    assert "Link" not in answer.headers
+
+
+def test_interim_answers_without_end() -> None:
+    endless = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 99
+    with answering(endless, drip=0.01) as server, pytest.raises(TemporaryError, match="the end of its headers"):
+        transport(retries=0, timeout=0.2).send(Request("GET", f"http://{server.host}/", "x"))
+
+
+def test_a_change_of_protocol_that_nobody_asked_for() -> None:
+    with answering(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") as server:
+        assert transport(retries=0).send(Request("GET", f"http://{server.host}/", "x")).status == 101
 
 
 def test_an_answer_that_is_no_http() -> None:
@@ -191,6 +260,28 @@ def test_plain_http_where_tls_is_expected(fake: FakeRegistry) -> None:
     assert "--plain-http" in (caught.value.hint or "")
 
 
+REFUSED = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "deaf", "timeout", "https"),
+    [
+        pytest.param(OK, None, 5, False, id="answers-in-plain-http"),
+        pytest.param(OK, 0, 5, False, id="closes-on-tls"),
+        pytest.param(OK, 9, 0.3, False, id="ignores-tls"),
+        pytest.param(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 0, 5, False, id="wants-a-login"),
+        pytest.param(REFUSED, 9, 0.3, True, id="is-slow-at-tls"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n", 0, 5, True, id="is-something-else"),
+        pytest.param(b"", 0, 0.3, True, id="is-mute"),
+    ],
+)
+def test_who_has_no_tls(answer: bytes, deaf: float | None, timeout: float, https: bool) -> None:
+    with answering(answer, deaf=deaf) as server:
+        subject = transport(timeout=timeout)
+        assert subject.speaks_https(server.host) is https
+        subject.close()
+
+
 def test_bundles_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"cannot use the CA file .*none\.pem: No such file"):
         transport(ca_file=tmp_path / "none.pem")
@@ -207,6 +298,22 @@ def test_an_answer_that_is_too_large(fake: FakeRegistry) -> None:
 
     with pytest.raises(InputError, match="larger than 100 bytes"):
         get(fake, transport())
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip"])
+def test_a_document_that_is_encoded(fake: FakeRegistry, name: str) -> None:
+    packed = gzip.compress(b"{}")
+    fake.faults = [Fault("/v2/", status=200, headers={"Content-Encoding": name}, body=packed)]
+
+    with pytest.raises(InputError, match=f"sent it encoded as '{name}', which it was not asked for"):
+        get(fake, transport())
+
+
+@pytest.mark.parametrize("name", ["gzip", "identity"])
+def test_a_document_that_is_not_encoded(fake: FakeRegistry, name: str) -> None:
+    fake.faults = [Fault("/v2/", headers={"Content-Encoding": name})]
+
+    assert get(fake, transport()) == b"{}"
 
 
 def test_of_an_error_only_the_start_is_read(fake: FakeRegistry) -> None:

@@ -2,7 +2,8 @@
 
 Blobs do not change under their digest, so a broken download goes on where it broke: a closed range (some registries
 answer 416 to an open one) of the registry's own URL, never of the signed one it redirected to, which may have
-expired. What comes is taken only if Content-Range says exactly what was asked for (RFC 9110 section 15.3.7.3).
+expired. What comes is taken only if Content-Range says exactly what was asked for (RFC 9110 section 15.3.7.3); who
+sends another range, or none, is asked for the whole, of which the rest is taken.
 
 Bytes that were passed on cannot be taken back, and only the last one completes the proof. So a digest that is wrong at
 the end is the reader's error here; who holds a blob back until it is whole (`prefetch`, `registry.cache`, documents)
@@ -20,6 +21,7 @@ from ocirootfs.errors import InputError, TemporaryError
 from ocirootfs.registry.interrupt import Interrupt
 from ocirootfs.registry.netfailure import BrokenError, named
 from ocirootfs.registry.pace import paced
+from ocirootfs.registry.transport import encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +82,7 @@ class BlobReader:
         self._interrupt.check()
         headers = {"Range": f"bytes={position}-{size - 1}"} if position else {}
         with self._fetch(headers) as answer:
-            if answer.status == 416:  # it has no ranges after all
+            if headers and (answer.status == 416 or not _fits(answer, position, size)):  # it has no ranges after all
                 answer = self._fetch({})  # noqa: PLW2901
             yield from self._rest(answer, position, size, what)
 
@@ -93,18 +95,17 @@ class BlobReader:
                 fresh = chunk[max(0, position - at) :]
                 at += len(chunk)
                 if at > size:
-                    raise InputError(f"{what}: {host} sent more than the {size} bytes announced")
+                    raise InputError(f"{what}: {host} sent more than the {size} bytes announced{_encoded(answer)}")
                 if fresh:
                     yield fresh
             if at < size:
-                raise BrokenError(f"{host} ended the transfer early")
+                raise BrokenError(f"{host} ended the transfer early{_encoded(answer)}")
 
 
 def _start(answer: Answer, position: int, size: int, what: str) -> int:
     """Return the position of the answer's first byte: what was asked for, or 0 from a server without ranges."""
     if answer.status == 206:
-        match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-        if not match or (int(match[1]), int(match[2])) != (position, size - 1) or match[3] not in {"*", str(size)}:
+        if not _fits(answer, position, size):
             raise BrokenError(f"{named(answer.url)} sent another range than it was asked for")
         return position
     require_size(answer, size, what)
@@ -116,4 +117,21 @@ def require_size(answer: Answer, size: int, what: str) -> None:
     length = answer.headers.get("Content-Length", "")
     if answer.status == 200 and length.isdecimal() and int(length[:20]) != size:
         answer.close()
-        raise InputError(f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced")
+        text = f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced"
+        raise InputError(f"{text}{_encoded(answer)}")
+
+
+def _encoded(answer: Answer) -> str:
+    """Say that the number of bytes may be wrong for that."""
+    claimed = encoding(answer.headers)
+    return f"; it says they are encoded as '{claimed}', which it was not asked for" if claimed else ""
+
+
+def _fits(answer: Answer, position: int, size: int) -> bool:
+    """Tell whether an answer is no part, or the part from `position` to `size`."""
+    if answer.status != 206:
+        return True
+    match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    if not match:
+        return False
+    return (int(match[1]), int(match[2])) == (position, size - 1) and match[3] in {"*", str(size)}

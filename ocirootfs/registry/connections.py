@@ -6,25 +6,29 @@ metadata service, is refused as such an address itself is (see `origin`).
 
 A socket's timeout is one of silence. A server that drips its headers is silent never, and http.client would listen
 to it for a hundred lines of 64 KiB; so there is a clock on the headers as a whole. What comes after them is `pace`'s.
+Interim answers (RFC 9110 section 15.2: 103 Early Hints, say) count as part of the headers that they precede.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests.adapters
+import requests.utils
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ocirootfs.errors import TemporaryError
+from ocirootfs.errors import TemporaryError, UsageError, printable
 from ocirootfs.registry.netfailure import BrokenError
 from ocirootfs.registry.origin import Origin, is_local_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ocirootfs.registry.trust import Trust
 
@@ -41,6 +45,11 @@ class Adapter(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = _GUARDED if self._guarded else _POOLS
 
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        """Find a proxy at fault that is none, before the libraries say so of the URL."""
+        _check_proxy(request.url, proxies or {})
+        return super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         """Trust a proxy that is spoken to over TLS as much as any host."""
         manager: Any = super().proxy_manager_for(*args, **options, proxy_ssl_context=self._trust.common)
@@ -55,13 +64,48 @@ class Adapter(requests.adapters.HTTPAdapter):
         return host, pool
 
 
+def _check_proxy(url: str, proxies: Mapping[str, str]) -> None:
+    """Raise UsageError, which names the variable alone, if the proxy for `url` is none: its value may hold a password.
+
+    SOCKS would need another library, and other connections than these.
+    """
+    proxy = requests.utils.select_proxy(url, dict(proxies))
+    if not proxy:
+        return
+    scheme = urlsplit(url).scheme
+    name = f"{scheme.upper()}_PROXY" if proxies.get(scheme) == proxy else "ALL_PROXY"
+    kind, separator, _ = proxy.partition("://")
+    if separator and kind.lower() not in {"http", "https"}:
+        reason = f"{name} names a proxy of the kind '{printable(kind, 20)}', which is not supported"
+        raise UsageError(reason, hint="proxies are http://HOST:PORT or https://HOST:PORT")
+    try:
+        host = urllib3.util.parse_url(proxy if separator else f"http://{proxy}").host
+    except ValueError:
+        host = None
+    if not host:
+        raise UsageError(f"{name} is no URL of a proxy", hint="proxies are http://HOST:PORT or https://HOST:PORT")
+
+
+class _Response(http.client.HTTPResponse):
+    def begin(self) -> None:
+        """Read on to the final answer; http.client skips 100 alone. 101 is final: nobody asked for another protocol."""
+        super().begin()
+        while 100 <= self.status < 200 and self.status != 101:
+            self.headers = None  # type: ignore[assignment]  # it has not begun yet
+            super().begin()
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         with _in_time(self):
             return super().getresponse()
 
 
 class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         with _in_time(self):
             return super().getresponse()

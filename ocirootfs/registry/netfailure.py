@@ -56,6 +56,11 @@ def is_unreached(error: BaseException) -> bool:
     )
 
 
+def is_wordless(error: BaseException) -> bool:
+    """Tell whether the other side said nothing at all before it hung up, or time was over."""
+    return any(isinstance(cause, ssl.SSLEOFError | ConnectionResetError | TimeoutError) for cause in _causes(error))
+
+
 def named(url: str) -> str:
     """Return `host[:port]` of a URL for messages."""
     try:

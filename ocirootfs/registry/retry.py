@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 _FIRST_DELAY = 0.5  # seconds
@@ -35,11 +36,15 @@ class RetryPolicy:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Read a Retry-After header (RFC 9110 section 10.2.3): seconds from `now` (Unix time), None if it says nothing."""
+    """Read a Retry-After header (RFC 9110 section 10.2.3): seconds from `now` (Unix time), None if it says nothing.
+
+    A date without a zone, or with -0000, is UTC as every date of HTTP is, not of this machine's zone.
+    """
     value = (value or "").strip()
     if _SECONDS.fullmatch(value):
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        moment = parsedate_to_datetime(value)
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

@@ -26,7 +26,7 @@ from ocirootfs.errors import InputError, OcirootfsError, TemporaryError, printab
 from ocirootfs.limits import USUAL, raising
 from ocirootfs.registry.complaint import complaint
 from ocirootfs.registry.connections import Adapter
-from ocirootfs.registry.netfailure import BrokenError, is_plain, named, translated
+from ocirootfs.registry.netfailure import BrokenError, is_plain, is_wordless, named, translated
 from ocirootfs.registry.origin import Origin, is_loopback, next_hop, redacted, resolves_locally
 from ocirootfs.registry.pace import paced
 from ocirootfs.registry.retry import RETRIED_STATUSES, RetryPolicy, retry_after
@@ -43,6 +43,7 @@ log = logging.getLogger("ocirootfs.registry")
 BLOCK = 256 << 10
 _ERROR_LIMIT = 64 << 10
 _CONNECT_TIMEOUT = 10.0
+_PROBE_TIMEOUT = 5.0
 _WARNINGS = 20
 _PATIENCE = RetryPolicy()
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
@@ -193,12 +194,23 @@ class Transport:
 
     def speaks_https(self, host: str) -> bool:
         """Find out whether `host[:port]` has TLS; for loopback only, where plain HTTP is no loss."""
-        request = Request("GET", f"https://{host}/v2/", host)
         try:
-            self._call(request, request.url).close()
+            self._probe(f"https://{host}/v2/")
         except _FAILURES as error:
-            return not is_plain(error)
+            return not (is_plain(error) or (is_wordless(error) and self._speaks_http(host)))
         return True
+
+    def _speaks_http(self, host: str) -> bool:
+        """Ask one who does not react to TLS: 400 is how servers that have TLS tell those who do not speak it."""
+        try:
+            return self._probe(f"http://{host}/v2/") != 400
+        except (TemporaryError, *_FAILURES):
+            return False
+
+    def _probe(self, url: str) -> int:
+        short = (min(_PROBE_TIMEOUT, self._timeout[0]), min(_PROBE_TIMEOUT, self._timeout[1]))
+        with contextlib.closing(self._call(Request("GET", url, url), url, short)) as response:
+            return response.status_code
 
     def _once(self, request: Request) -> Answer:
         """Follow redirects to the answer, without patience."""
@@ -233,9 +245,12 @@ class Transport:
         chunks = paced(answer.chunks(), self._timeout[1], self._monotonic, named(url))
         with answer:
             body = _bounded(chunks, answer, request) if good else _start(chunks)
+        if good and (coded := encoding(answer.headers)) and not _is_text(body):
+            text = f"{request.what}: {named(url)} sent it encoded as '{coded}', which it was not asked for"
+            raise InputError(text, hint="is there a proxy on the way that compresses?")
         return replace(answer, body=body)
 
-    def _call(self, request: Request, url: str) -> requests.Response:
+    def _call(self, request: Request, url: str, timeout: tuple[float, float] | None = None) -> requests.Response:
         own = Origin.of(url) == Origin.of(request.url)
         headers: dict[str, Any] = {
             "User-Agent": self._agent,
@@ -244,7 +259,7 @@ class Transport:
             "Authorization": request.authorization if own else None,  # None: not even the session's own
         }
         prepared = self._session.prepare_request(
-            requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten())
+            requests.Request(request.method, url, headers=headers, data=request.form, auth=_AsWritten(url))
         )
         verify: Any = False if self._trust.is_insecure(str(Origin.of(url))) else self._verify
         settings: Any = self._session.merge_environment_settings(url, {}, stream=True, verify=verify, cert=None)
@@ -253,7 +268,7 @@ class Transport:
         led = self._is_led_astray(request, url, settings["proxies"])
         adapter = self._guarded if led and self._guarded else self._session.get_adapter(url)
         # Not Session.send: even without allow_redirects that reads a redirect's body to its end, into memory.
-        return adapter.send(prepared, timeout=self._timeout, **settings)
+        return adapter.send(prepared, timeout=timeout or self._timeout, **settings)
 
     def _is_led_astray(self, request: Request, url: str, proxies: Mapping[str, str]) -> bool:
         """Tell whether another's word leads to `url`, who has no business in this machine; a proxy is elsewhere."""
@@ -283,10 +298,34 @@ class Transport:
 
 
 class _AsWritten(requests.auth.AuthBase):
-    """Leaves Authorization alone; without any `auth`, requests would look into ~/.netrc."""
+    """Leaves Authorization alone; without any `auth`, requests would look into ~/.netrc.
+
+    And the URL: requests writes `~` for `%7E`, and a signature may be over what was written. (urllib3 still makes
+    `%2F` of `%2f`, and `%25` of each `%` if one of them is no escape.) Unless more was done to it, for a session's
+    `params` say.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if request.url == requests.Request("GET", self._url).prepare().url:
+            request.url = self._url
         return request
+
+
+def encoding(headers: Mapping[str, str]) -> str:
+    """Return the Content-Encoding that an answer claims to have, "" for none; some claim it of a layer's own gzip."""
+    claimed = headers.get("Content-Encoding", "").strip()
+    return "" if claimed.lower() == "identity" else printable(claimed, 40)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bounded(chunks: Iterator[bytes], answer: Answer, request: Request) -> bytes:

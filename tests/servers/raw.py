@@ -23,6 +23,7 @@ class Raw:
     answer: bytes
     drip: float
     at_once: bytes = b""
+    deaf: float | None = None
     heard: list[bytes] = field(default_factory=list)
     ending: threading.Event = field(default_factory=threading.Event)
 
@@ -30,6 +31,9 @@ class Raw:
         """Read a request and answer it."""
         with connection, contextlib.suppress(OSError):
             self.heard.append(_request(connection))
+            if self.deaf is not None and not self.heard[-1].startswith(b"GET "):
+                self.ending.wait(self.deaf)
+                return
             connection.sendall(self.at_once if self.drip else self.answer)
             for byte in self.answer if self.drip else b"":
                 connection.sendall(bytes([byte]))
@@ -47,14 +51,15 @@ class Raw:
 
 
 @contextmanager
-def answering(answer: bytes, *, drip: float = 0, at_once: bytes = b"") -> Iterator[Raw]:
+def answering(answer: bytes, *, drip: float = 0, at_once: bytes = b"", deaf: float | None = None) -> Iterator[Raw]:
     """Answer each connection's first request; nothing at all if `answer` is empty.
 
-    With `drip` it is a byte every so many seconds, after what is `at_once`.
+    With `drip` it is a byte every so many seconds, after what is `at_once`. With `deaf` a connection that begins with
+    no GET, but TLS say, is closed after so many seconds, without a word.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
-        found = Raw(f"127.0.0.1:{listener.getsockname()[1]}", answer, drip, at_once)
+        found = Raw(f"127.0.0.1:{listener.getsockname()[1]}", answer, drip, at_once, deaf)
         thread = threading.Thread(target=found.accept, args=(listener,), daemon=True)
         thread.start()
         try:

@@ -266,6 +266,27 @@ def test_24_a_signed_url_that_has_expired(status: int) -> None:
         assert found.ranges() == [None, rest(1000), rest(1000)]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
+        b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
+    ],
+)
+def test_24_a_signed_url_whose_token_has_expired(said: bytes) -> None:
+    expired = Fault(".", "cdn", status=400, body=said)
+    with place(Fault(".", "cdn", cut=1000), expired, redirect=True) as found:
+        assert found.blob() == BLOB
+        assert found.ranges() == [None, rest(1000), rest(1000)]
+
+
+def test_24_a_redirect_to_another_400() -> None:
+    with place(Fault(".", "cdn", status=400, body=b"no", times=99), redirect=True) as found:
+        with pytest.raises(OcirootfsError, match="400 no"):
+            found.blob()
+        assert found.ranges("cdn") == [None]
+
+
 def test_24_signed_urls_that_are_never_good() -> None:
     with place(Fault(".", "cdn", status=403, times=99, body=b"<Code>AccessDenied</Code>"), redirect=True) as found:
         with pytest.raises(TemporaryError, match="where the registry keeps it, says 403") as caught:
@@ -277,7 +298,7 @@ def test_24_signed_urls_that_are_never_good() -> None:
 def test_25_a_challenge_of_the_cdn_is_not_answered() -> None:
     fault = Fault(".", "cdn", status=401, headers={"WWW-Authenticate": "Basic realm=x"})
     with place(fault, redirect=True, auth="basic") as found:
-        with pytest.raises(TemporaryError, match="says 401"):
+        with pytest.raises(AuthError, match="where the registry keeps it, says 401"):
             found.blob()
         assert [each.headers.get("Authorization") for each in found.fake.seen("cdn")] == [None]
 

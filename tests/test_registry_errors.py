@@ -138,6 +138,14 @@ ROWS = {
         4, "HOST names an impossible token server: refused to follow 'ftp://x/': only http",
         registry={"auth": "bearer"}, prepare=lambda fake: setattr(fake, "realm", "ftp://x/"),
     ),
+    "a law": Row(
+        3, "HOST/a/b:1: HOST withholds it for legal reasons .451 UNAVAILABLE: by order",
+        faults=(endless(status=451, body=b'{"errors":[{"code":"UNAVAILABLE","message":"by order"}]}'),),
+    ),
+    "no form of it": Row(
+        6, "HOST/a/b:1: HOST has it in no form that was asked for .406 no", "manifests and indexes of Docker and OCI",
+        faults=(endless(status=406, body=b"no"),),
+    ),
     "a rate limit": Row(
         5, "HOST limits the rate of pulls .0;w=21600 pulls left, counted for 1.2.3.4.: 429 toomanyrequests; "
         "retry after 7200 s", "log in",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from dataclasses import replace
 from itertools import count
@@ -66,6 +67,7 @@ log = logging.getLogger("ocirootfs.registry")
 # Without every one of these, docker-registry 2.8 converts to schema 1 or answers 404 (content negotiation).
 _ACCEPT = ", ".join(MANIFEST_TYPES)
 _MIRROR_RETRIES = 1
+_EXPIRED = re.compile(r"\bExpiredToken\b|\bhas expired\b")
 _TRIES = 16  # entries without a platform whose config is asked
 
 
@@ -379,7 +381,7 @@ class Registry:
         if challenges is not None:
             authorization = self._authorizer.answer(origin, reference, challenges, authorization)
             answer = self._transport.send(replace(request, authorization=authorization))
-        if answer.status in {401, 403}:
+        if answer.status in {401, 403} or _has_expired(answer):
             raise self._refused(reference, answer, what, is_told=authorization is not None)
         return answer
 
@@ -421,8 +423,10 @@ class Registry:
 
     def _refused(self, reference: Reference, answer: Answer, what: str, *, is_told: bool) -> OcirootfsError:
         if answer.redirected:  # a signed URL that is no longer valid, or a clock that is wrong: not our credentials
-            kind = BrokenError if answer.status == 403 else TemporaryError
-            return kind(f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}")
+            text = f"{what}: {named(answer.url)}, where the registry keeps it, says {answer.complaint}"
+            if answer.status == 401:
+                return AuthError(text, hint="no credential follows a redirect: is that a registry to be named itself?")
+            return BrokenError(text)
         if is_told and self._authorizer.search(reference).credentials:
             message = f"access to {reference} denied: {answer.complaint}"
         else:
@@ -450,9 +454,19 @@ def _once_more(read: Callable[[], _Read]) -> _Read:
     return read()
 
 
+def _has_expired(answer: Answer) -> bool:
+    """Tell whether a signed URL was too old; S3 and its like say so with 400, if it is the token that was."""
+    return answer.redirected and answer.status == 400 and bool(_EXPIRED.search(answer.complaint))
+
+
 def _demand_success(answer: Answer, what: str, hint: str | None = None) -> None:
     if answer.status == 404 or (answer.status == 410 and not answer.redirected):
         raise NotFoundError(f"{what}: not found ({answer.complaint})", hint=hint)
+    if answer.status == 451:
+        raise NotFoundError(f"{what}: {named(answer.url)} withholds it for legal reasons ({answer.complaint})")
+    if answer.status == 406 and not answer.redirected:
+        text = f"{what}: {named(answer.url)} has it in no form that was asked for ({answer.complaint})"
+        raise InputError(text, hint="asked for are manifests and indexes of Docker and OCI")
     if answer.status not in {200, 206}:
         answer.close()
         kind = OcirootfsError if 400 <= answer.status < 500 else TemporaryError

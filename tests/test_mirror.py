@@ -79,6 +79,7 @@ def test_what_a_mirror_has_is_the_mirrors(
 
 FAULTS = [
     Fault("/manifests/", status=404, times=99),
+    Fault("/manifests/", status=400, times=99),
     Fault("/manifests/", status=403, times=99),
     Fault("/manifests/", status=503, times=99),
     Fault("/manifests/", status=429, headers={"Retry-After": "3600"}, times=99),
@@ -86,6 +87,8 @@ FAULTS = [
     Fault("/blobs/", status=404, times=99),
     Fault("/blobs/", status=500, times=99, skip=1),
     Fault("/blobs/", altered=True),
+    Fault("/blobs/", status=200, body=b"<html>sign in</html>", times=99),
+    Fault("/blobs/", status=200, body=b"<html>sign in</html>", times=99, skip=1),
     Fault("/blobs/", cut=2, times=99),
     Fault("/blobs/", cut=2, times=99, skip=1),
 ]
@@ -104,6 +107,18 @@ def test_what_it_fails_at_the_registry_does(
     if fault.cut is None:
         assert len(warned(caplog)) == 1
         assert warned(caplog)[0].startswith(f"the mirror {mirror.host} fails, asking {origin.host}: ")
+
+
+def test_a_page_in_place_of_the_rest(origin: FakeRegistry, mirror: FakeRegistry) -> None:
+    mirror.add_image("cache/a/b")
+    page = Fault("/blobs/", status=200, body=b"<html>sign in</html>", skip=1)
+    mirror.faults = [Fault("/blobs/", cut=2, skip=1), page]
+
+    assert pull(origin, mirror, origin.add_image()) == [b"layer one", b"layer two"]
+
+    assert [found.headers["Range"] for found in origin.seen(path="/blobs/") if "Range" in found.headers] == [
+        "bytes=2-8"
+    ]
 
 
 def test_a_mirror_that_is_dead(origin: FakeRegistry, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ocirootfs.digest import verified
 from ocirootfs.errors import (
     ArtifactError,
-    AuthError,
     DigestError,
-    InputError,
-    NotFoundError,
+    LocalError,
     OcirootfsError,
     TemporaryError,
     UsageError,
@@ -91,9 +89,9 @@ class Mirrors:
         for mirror in self._of(reference):
             try:
                 return ask(mirror.place_of(reference))
-            except ArtifactError:
+            except (ArtifactError, UsageError, LocalError):
                 raise
-            except (NotFoundError, AuthError, TemporaryError, InputError) as error:
+            except OcirootfsError as error:
                 self._failed(mirror, reference, error)
                 told = told if isinstance(error, TemporaryError) else error
         try:

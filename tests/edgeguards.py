@@ -306,15 +306,39 @@ GUARDS = [
     ),
     Guard(
         "names have a length", "tar/reader",
-        "        if size > self._limits.path and max(map(len, self._names())) > self._limits.path:",
+        "        if len(body) > self._limits.path and max(map(len, self._names())) > self._limits.path:",
         "        if not self._limits.path:",
         ("test_limits.py::test_the_length_of_names",),
     ),
     Guard(
         "extension headers have a size", "tar/reader",
-        "        if not 0 <= size <= self._limits.extension:",
-        "        if not 0 <= size:",
+        "    if not 0 <= size <= limits.extension:",
+        "    if not 0 <= size:",
         ("test_tar_reader.py::test_extension_headers_are_bounded_by_their_size_field",),
+    ),
+    Guard(
+        "a number behind a NUL is refused", "tar/header",
+        '        if rest.strip(b"\\0 "):',
+        "        if not rest.isascii():",
+        ("test_tar_reader.py::test_a_number_behind_a_nul_is_refused",),
+    ),
+    Guard(
+        "a second PAX header is refused", "tar/reader",
+        "            if self._has_pax:",
+        "            if not self._limits:",
+        ("test_tar_reader.py::test_two_pax_headers_are_refused",),
+    ),
+    Guard(
+        "attributes that are kept are bounded", "flattening",
+        "        if self._attributes < 0:",
+        "        if not self._limits:",
+        ("test_bounds.py::test_attributes_that_are_kept_are_bounded",),
+    ),
+    Guard(
+        "directories that nobody lists are counted", "layertree",
+        "                if self.implied > self._most:",
+        "                if not self._most:",
+        ("test_limit_option.py::test_a_limit[implied-20-oci]",),
     ),
     Guard(
         "extension headers have a number", "tar/reader",
@@ -348,7 +372,7 @@ GUARDS = [
     ),
     Guard(
         "entries of all layers are counted", "flattening",
-        "        self._left -= ordinal + 1\n",
+        "        self._left = max(0, self._left - (ordinal + 1) - tree.implied)\n",
         "",
         ("test_limits.py::test_entries_of_all_layers_together",),
     ),

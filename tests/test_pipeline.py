@@ -449,7 +449,7 @@ def _wrong_digest(registry: FakeRegistry) -> tuple[list[str], bytes]:
     wrong = f"sha256:{'0' * 64}"
     serve(registry, image)
     registry.faults.append(
-        Fault("/manifests/", status=200, headers={"Content-Type": OCI_MANIFEST}, body=image.manifest)
+        Fault("/manifests/", status=200, headers={"Content-Type": OCI_MANIFEST}, body=image.manifest, times=2)
     )
     return [f"{registry.host}/a/image@{wrong}"], b""
 

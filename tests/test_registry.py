@@ -649,7 +649,7 @@ def test_a_challenge_of_a_redirects_target_is_not_answered(
     fake = serve(auth="basic", redirect=True)
     fake.faults = [Fault(".", "cdn", status=401, headers={"WWW-Authenticate": "Basic realm=x"})]
 
-    with pytest.raises(TemporaryError, match=f"{fake.cdn}, where the registry keeps it, says 401"):
+    with pytest.raises(AuthError, match=f"{fake.cdn}, where the registry keeps it, says 401"):
         connect(ME).open(fake.add_image(), AMD64)
 
     assert [found.headers.get("Authorization") for found in fake.seen("cdn")] == [None]

@@ -116,7 +116,6 @@ def require_size(answer: Answer, size: int, what: str) -> None:
     """Refuse an answer that announces another number of bytes than a whole blob has; InputError."""
     length = answer.headers.get("Content-Length", "")
     if answer.status == 200 and length.isdecimal() and int(length[:20]) != size:
-        answer.close()
         text = f"{what}: {named(answer.url)} has {length[:20]} bytes, not the {size} announced"
         raise InputError(f"{text}{_encoded(answer)}")
 

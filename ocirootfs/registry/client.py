@@ -243,7 +243,10 @@ class Registry:
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
             if place != reference:  # while another can still be asked
-                require_size(answer, descriptor.size, what)
+                with contextlib.ExitStack() as unwanted:
+                    unwanted.callback(answer.close)
+                    require_size(answer, descriptor.size, what)
+                    unwanted.pop_all()
             served.add(place.registry)
             return answer
 

@@ -108,6 +108,16 @@ def test_no_service_is_no_parameter_and_a_relative_realm_is_the_registrys() -> N
     assert server.asked[0].authorization == BASIC
 
 
+def test_a_service_that_is_too_long_for_a_url() -> None:
+    server = TokenServer()
+
+    with pytest.raises(AuthError, match="asks for an impossible token") as caught:
+        authorizer(server).answer(ORIGIN, IMAGE, [f'Bearer realm="/token",service="{"%" * 4000}"'], None)
+
+    assert server.asked == []
+    assert len(str(caught.value)) < 500
+
+
 def test_bearer_before_basic() -> None:
     server = TokenServer()
 

@@ -216,7 +216,12 @@ class Authorizer:
             if status not in _NO_POST or not credentials.username:
                 return status, body
         secret = _basic(credentials) if credentials and credentials.username else None
-        return self._exchange(TokenRequest(_with_query(realm, parameters), origin, secret))
+        url = _with_query(realm, parameters)
+        try:
+            Origin.of(url)
+        except TemporaryError as error:  # it was one without the query: that is too long
+            raise AuthError(f"{origin} asks for an impossible token: {error}") from None
+        return self._exchange(TokenRequest(url, origin, secret))
 
     def _denied(
         self, realm: str, status: int, body: bytes, reference: Reference, credentials: Credentials | None

@@ -30,6 +30,7 @@ SEEDS = [
     *sorted({text.encode("latin-1", "replace") for text in _texts(_FIXTURE)}),
     _BEARER.encode(),
     b'299 - "x"',
+    b'Bearer realm=https://a/b,service="' + b"%" * 4000 + b'"',
     *seeds.documents()[-2:],
 ]
 _ORIGIN = Origin.of("https://registry.example.com")

@@ -160,7 +160,7 @@ class _Stack:
         excluded = self._excluded
         ordinal = -1
         for ordinal, (listed, body) in enumerate(reader.read(chunks, limits=self._limits, most=self._left)):
-            entry = self._portable(listed, note) if listed.xattrs else listed
+            entry = self._counted(listed, note) if listed.xattrs else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
                 continue
@@ -181,14 +181,15 @@ class _Stack:
                 self._hide(node, entry, body)
         self._left = max(0, self._left - (ordinal + 1) - tree.implied)
 
-    def _portable(self, listed: Entry, note: Note) -> Entry:
-        """Drop what belongs to the host that made the layer; what a directory has left is kept to the end."""
+    def _counted(self, listed: Entry, note: Note) -> Entry:
+        """Drop attributes of the host that made the layer; what a directory has left is kept to the end, and counts."""
         entry = _portable(listed, note)
         if entry.kind is Kind.DIRECTORY:
             self._keep_attributes(entry)
         return entry
 
     def _keep_attributes(self, entry: Entry) -> None:
+        """Count attributes that stay in memory; LayerError over the limit, and what is let go is not given back."""
         self._attributes -= sum(len(name) + len(value) for name, value in entry.xattrs)
         if self._attributes < 0:
             raise LayerError(

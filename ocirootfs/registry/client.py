@@ -243,10 +243,11 @@ class Registry:
             if answer.status != 416 or "Range" not in headers:  # the reader knows what to do without ranges
                 _demand_success(answer, what)
             if place != reference:  # while another can still be asked
-                with contextlib.ExitStack() as unwanted:
-                    unwanted.callback(answer.close)
+                try:
                     require_size(answer, descriptor.size, what)
-                    unwanted.pop_all()
+                except InputError:
+                    answer.close()
+                    raise
             served.add(place.registry)
             return answer
 

@@ -34,6 +34,20 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Lays out help, the same with every Python: 3.14 has colours, which take as long to load as all of `--help`."""
+
+    def _set_color(self, *_: object, **__: object) -> None:
+        self._theme, self._decolor = _Colourless(), str
+
+
+class _Colourless:
+    """A theme of argparse's, from 3.14 on, in which each colour is nothing."""
+
+    def __getattr__(self, name: str) -> str:
+        return ""
+
+
 class Words(argparse.ArgumentParser):
     """A parser of words whose complaints look like all our others, and suggest what may have been meant.
 
@@ -41,13 +55,13 @@ class Words(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        plain = {"formatter_class": _Formatter, "allow_abbrev": False}
         super().__init__(**{**settings, **plain})
         self.suggest_on_error = False  # Python's own, from 3.14 on
 
     def _get_formatter(self) -> argparse.HelpFormatter:
         """Return one for no help: argparse asks for it with every option, to see whether the metavar is a good one."""
-        return argparse.RawDescriptionHelpFormatter(self.prog, width=80)  # it would ask for the terminal's, each time
+        return _Formatter(self.prog, width=80)  # it would ask for the terminal's, each time
 
     def format_help(self) -> str:
         """Return the short help."""
@@ -55,7 +69,7 @@ class Words(argparse.ArgumentParser):
 
     def help_text(self, *, is_full: bool) -> str:
         """Return the help, with or without what the options in groups do."""
-        self.formatter_class = partial(argparse.RawDescriptionHelpFormatter, width=_columns() - 2)
+        self.formatter_class = partial(_Formatter, width=_columns() - 2)
         formatter = super()._get_formatter()
         formatter.add_usage(self.usage_line(), self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)

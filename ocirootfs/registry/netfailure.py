@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # OpenSSL's words for a peer that answers in plain HTTP.
 _PLAIN = frozenset(["WRONG_VERSION_NUMBER", "HTTP_REQUEST"])
+# How a connection ends of which nothing came. Python 3.11.2, Debian 12's, takes the end for a TLS peer's goodbye.
+_WORDLESS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, TimeoutError)
 
 
 class BrokenError(TemporaryError):
@@ -58,7 +60,7 @@ def is_unreached(error: BaseException) -> bool:
 
 def is_wordless(error: BaseException) -> bool:
     """Tell whether the other side said nothing at all before it hung up, or time was over."""
-    return any(isinstance(cause, ssl.SSLEOFError | ConnectionResetError | TimeoutError) for cause in _causes(error))
+    return any(isinstance(cause, _WORDLESS) for cause in _causes(error))
 
 
 def named(url: str) -> str:

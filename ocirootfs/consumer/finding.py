@@ -92,7 +92,7 @@ class Findings:
 
 
 _WORKS, _DIFFERS, _FAILS = Outcome.WORKS, Outcome.DIFFERS, Outcome.FAILS
-_PACK = "ocirootfs pack makes an archive without it"
+_PACK = "the archives that ocirootfs pack makes are right in this"
 
 RULES: dict[str, Rule] = {
     # What the resource takes the object for, by its first 512 bytes

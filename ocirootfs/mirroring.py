@@ -171,7 +171,8 @@ def _folders(wanted: Sequence[Wanted]) -> list[Folder]:
     """Return where the list's objects are, as far as its templates say without an image."""
     from ocirootfs.s3.leftovers import Folder  # noqa: PLC0415
 
-    return sorted({Folder.of(naming.parse(each.to)[0][0]) for each in wanted}, key=str)
+    templates = {tuple((literal, field) for literal, field, _ in naming.parse(each.to)) for each in wanted}
+    return sorted({Folder.of(template) for template in templates}, key=repr)
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,6 +321,27 @@ def test_pruning_removes_our_own_and_nothing_else(place: Place) -> None:
     assert place.s3.keys() == [key for key in everything if key not in gone]
 
 
+@pytest.mark.parametrize(
+    ("template", "gone"),
+    [
+        ("m/{name}.tgz", ["m/x.tgz"]),
+        ("m/{name}/{tag}.tgz", ["m/a/x.tgz"]),
+        ("m/{repository}.tgz", ["m/a/b/x.tgz", "m/a/x.tgz", "m/x.tgz"]),
+        ("m/{repository}/{tag}.tgz", ["m/a/b/x.tgz", "m/a/x.tgz"]),
+        ("m/a/{name}-{version}.tgz", ["m/a/x.tgz"]),
+    ],
+)
+def test_pruning_goes_no_deeper_than_the_lists_own_keys(place: Place, template: str, gone: list[str]) -> None:
+    """Below its folder may be another list's."""
+    reference = place.serve(SMALL[0])[0]
+    image = ["pack", reference, "--no-creds", "-q", "--endpoint-url", place.s3.endpoint]
+    for key in ("m/x.tgz", "m/a/x.tgz", "m/a/b/x.tgz", "n/x.tgz"):
+        run_here(*image, "-o", f"s3://{place.s3.bucket}/{key}").accepted  # noqa: B018
+    place.list({"image": reference, "to": f"s3://{place.s3.bucket}/{template}"})
+    report = json.loads(place.run("--prune", "--json").out)
+    assert report["pruned"] == [f"s3://{place.s3.bucket}/{key}" for key in gone]
+
+
 def test_nothing_is_pruned_when_something_failed(place: Place) -> None:
     references = place.serve(*SMALL[:2])
     place.list(*references)
@@ -366,7 +387,7 @@ def test_what_cannot_be_removed_takes_no_report_with_it(
     place, faulty = trouble
     place.list(*place.serve(SMALL[0]))
     ours = stamp(image="a", digest="sha256:0", platform="linux/amd64", options="o", version="1")
-    place.s3.client.put_object(Bucket=BUCKET, Key="m/old.tgz", Body=b"", Metadata=ours)
+    place.s3.client.put_object(Bucket=BUCKET, Key="m/old/old.tgz", Body=b"", Metadata=ours)
     faulty.fail(operation, "AccessDenied", status=403)
     result = place.path.with_suffix(".json")
     ran = place.run("--json", "--result", str(result), *words)
@@ -377,7 +398,7 @@ def test_what_cannot_be_removed_takes_no_report_with_it(
     assert ["AccessDenied" in error["error"] for error in report["errors"]] == [True]
     assert "the credentials need s3:" in ran.err
     assert ran.err.endswith("error: what should not be there may be there still\n")
-    assert set(faulty.objects) == {"m/app0/app0-1.tgz", "m/old.tgz"}
+    assert set(faulty.objects) == {"m/app0/app0-1.tgz", "m/old/old.tgz"}
 
 
 def test_an_upload_that_ended_before_it_was_swept_is_no_failure(trouble: tuple[Place, State]) -> None:

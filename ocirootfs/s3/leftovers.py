@@ -15,7 +15,7 @@ from ocirootfs.s3.stamp import is_stamped
 from ocirootfs.s3.url import S3Url
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Sequence
     from datetime import datetime
 
     from mypy_boto3_s3 import S3Client
@@ -25,22 +25,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """All keys of a bucket that begin with `prefix`, which ends in a slash."""
+    """Keys of a bucket that begin with `prefix`, `depth` folders further down, or deeper if they may be."""
 
     bucket: str
     prefix: str
+    depth: int = 0
+    or_deeper: bool = True
 
     @classmethod
-    def of(cls, literal: str) -> Folder:
-        """Return the folder of a URL, or of the beginning of one; UsageError for a bucket's root."""
-        bucket, _, key = literal.removeprefix("s3://").partition("/")
+    def of(cls, template: Sequence[tuple[str, str | None]]) -> Folder:
+        """Return the folder of a template's URLs, cut into literal text and the field that follows.
+
+        No field but the repository has a slash in it (see `naming`). UsageError for a bucket's root.
+        """
+        bucket, _, key = template[0][0].removeprefix("s3://").partition("/")
         folder, slash, _ = key.rpartition("/")
         if not folder or not slash:
             raise UsageError(
                 f"'s3://{bucket}/' itself is the folder of an image in the list, and may hold others' objects",
                 hint=f"begin its 'to' with a folder of the list's own: s3://{bucket}/FOLDER/…",
             )
-        return cls(bucket, f"{folder}/")
+        depth = sum(literal.count("/") for literal, _ in template[1:])
+        return cls(bucket, f"{folder}/", depth, any(field == "repository" for _, field in template))
+
+    def holds(self, key: str) -> bool:
+        """Tell whether a key that begins with the prefix is one that the template may give."""
+        depth = key.count("/", len(self.prefix))
+        return depth == self.depth or (self.or_deeper and depth > self.depth)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def strangers(client: S3Client, folder: Folder, known: Container[str], options: 
     """Yield the objects in a folder that this program made (see `stamp`), and whose URLs are not `known`."""
     for found in _listed(client, "list_objects_v2", "Contents", folder, options):
         url = S3Url(folder.bucket, found["Key"])
-        if str(url) in known:
+        if str(url) in known or not folder.holds(url.key):
             continue
         held = head(client, url, options)
         if held is not None and is_stamped(held.metadata):

@@ -32,7 +32,7 @@ from ocirootfs.s3.reading import below, content
 from ocirootfs.s3.url import S3Options, S3Url
 from tests.races import assert_only_the_first_is_stored
 from tests.servers.certificate import authority
-from tests.servers.faulty_s3 import BUCKET, State, faulty_s3
+from tests.servers.faulty_s3 import BUCKET, State, StoredObject, faulty_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +223,7 @@ def test_lasting_trouble_with_a_single_put(faulty: State, client: S3Client, what
         ("NoSuchBucket", 404, NotFoundError, "create the bucket"),
         ("PreconditionFailed", 412, ExistsError, "exists"),
         ("MissingContentLength", 411, DestinationError, "--s3-checksums"),
-        ("QuotaExceeded", 403, AuthError, None),
+        ("QuotaExceeded", 403, DestinationError, "quota"),
         ("EntityTooLarge", 400, DestinationError, None),
         ("NoSuchUpload", 404, TemporaryError, "lifecycle"),
         ("Teapot", 418, DestinationError, None),
@@ -354,6 +354,62 @@ def test_what_lacks_what_an_answer_must_have_is_no_s3(
     assert str(error).endswith(f"what answers is no S3: its answer has no {lacking}")
     assert "--endpoint-url" in str(error.hint)
     assert_nothing_left(faulty)
+
+
+@pytest.mark.parametrize(("operation", "requests"), [("PutObject", 1), ("CreateMultipartUpload", 3)])
+def test_a_redirect_that_is_not_s3s_is_told_at_once(
+    faulty: State, client: S3Client, operation: str, requests: int
+) -> None:
+    """Servers redirect to TLS or to a login; botocore would take it for the bucket's region, and ask on and on."""
+    faulty.fail(operation, "away")
+    error = attempt(faulty, client, SMALL if operation == "PutObject" else DATA)
+    assert type(error) is DestinationError
+    assert str(error).endswith("s3://bucket/a.tgz: the store redirects to https://127.0.0.1:1")
+    assert faulty.operations().count(operation) <= requests  # one of each part's sender
+    assert_nothing_left(faulty)
+
+
+def test_a_look_that_is_redirected(faulty: State, client: S3Client) -> None:
+    faulty.fail("HeadObject", "away")
+    with pytest.raises(DestinationError, match=r"a\.tgz: the store redirects to https://127\.0\.0\.1:1$"):
+        head(client, S3Url(BUCKET, "a.tgz"), S3Options())
+    assert faulty.operations() == ["HeadObject"]
+
+
+def test_why_a_look_was_refused_is_found_out(faulty: State, client: S3Client) -> None:
+    """S3 answers a HEAD with 400, and nothing more, where the session has ended (boto issue 2916)."""
+    faulty.fail("HeadObject", "ExpiredToken", status=400)
+    faulty.fail("GetObject", "ExpiredToken", status=400)
+    with pytest.raises(AuthError, match=r"cannot look at s3://bucket/a\.tgz: ExpiredToken") as caught:
+        head(client, S3Url(BUCKET, "a.tgz"), S3Options())
+    assert "new credentials" in str(caught.value.hint)
+
+
+def test_a_look_that_is_refused_for_no_reason(faulty: State, client: S3Client) -> None:
+    faulty.fail("HeadObject", "Odd", status=400)
+    faulty.objects["a.tgz"] = StoredObject(b"x", 1, '"e"', {})
+    with pytest.raises(DestinationError, match=r"^cannot look at s3://bucket/a\.tgz: 400: Bad Request$"):
+        head(client, S3Url(BUCKET, "a.tgz"), S3Options())
+
+
+@pytest.mark.parametrize("by", ["option", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+@pytest.mark.parametrize(("content", "why"), [(None, "No such file"), (b"junk", "it holds no certificate")])
+def test_a_file_of_authorities_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, content: bytes | None, why: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    more = {"ca_file": str(path)} if by == "option" else {}
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if by != "option":
+        monkeypatch.setenv(by, str(path))
+    with pytest.raises(UsageError, match=rf"cannot use the CA file .*ca\.pem: {why}"):
+        make_client(options("https://127.0.0.1:1", **more))
+    if by != "option":
+        make_client(options("http://127.0.0.1:1")).close()  # which has no use for it
+    make_client(options("https://127.0.0.1:1", insecure=True)).close()
 
 
 @pytest.mark.parametrize("what", ["no-token", "same-token"])

@@ -67,6 +67,8 @@ def make_client(options: S3Options, *, monotonic: Callable[[], float] = time.mon
         raise _closed("set up S3", error) from error
     except (boto.BotoCoreError, ValueError) as error:
         raise UsageError(f"cannot set up S3: {_said(error)}") from (None if _holds_url(error) else error)
+    if not options.insecure and client.meta.endpoint_url.startswith("https:"):
+        _require_authorities(options.ca_file or session.get_config_variable("ca_bundle"))
     patience = _Patience(options.retry_for, monotonic)
     client.meta.events.register("before-call.s3", patience.begin)
     client.meta.events.register_first("needs-retry.s3", patience.judge)
@@ -95,6 +97,23 @@ def _client(session: botocore.session.Session, options: S3Options) -> S3Client:
             config = config.merge(Config(**quiet))
             client = maker.client("s3", endpoint_url=options.endpoint_url, verify=verify, config=config)
     return client
+
+
+def _require_authorities(path: str | os.PathLike[str] | None) -> None:
+    """Try a file of certificates (botocore's default is REQUESTS_CA_BUNDLE, or a file of its own).
+
+    UsageError if it cannot be used: botocore would find out with each request, and try again.
+    """
+    path = path or os.environ.get("REQUESTS_CA_BUNDLE")
+    try:
+        if path:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(
+            f"cannot use the CA file {printable(os.fspath(path or ''))}: {reason}",
+            hint="--ca-file, AWS_CA_BUNDLE, or REQUESTS_CA_BUNDLE names it",
+        ) from None
 
 
 def _config(session: botocore.session.Session, options: S3Options) -> Config:
@@ -157,12 +176,21 @@ class _Patience:
         """Raise what a try ended with instead of trying again."""
         if caught_exception is not None and (_certificate_fault(caught_exception) or _is_plain(caught_exception)):
             raise caught_exception
+        if response is not None and _leads_elsewhere(response[0].status_code, response[1]):
+            raise boto.ClientError(response[1], operation.name)
         if self._monotonic() - request_dict["context"].get(self._BEGAN, float("inf")) < self._seconds:
             return
         if caught_exception is not None:
             raise caught_exception
         if response is not None and response[0].status_code >= 300:
             raise boto.ClientError(response[1], operation.name)
+
+
+def _leads_elsewhere(status: int, answer: Mapping[str, Any]) -> bool:
+    """Tell a redirect that is not S3's: that names the bucket's region, and botocore goes there."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    is_amazons = "x-amz-bucket-region" in headers or str(answer.get("Error", {}).get("Code", "")).endswith("Redirect")
+    return status in (301, 302, 303, 307, 308) and "location" in headers and not is_amazons
 
 
 _HOW_TO_BE_SOMEBODY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or --profile, or use --no-sign-request"
@@ -221,12 +249,16 @@ class S3Object:
 
 def head(client: S3Client, url: S3Url, options: S3Options) -> S3Object | None:
     """Look at the object at `url`; None if there is none (or no such bucket: a HEAD cannot tell)."""
-    owner: dict[str, Any] = {"ExpectedBucketOwner": options.expected_bucket_owner}
+    owner = {} if options.expected_bucket_owner is None else {"ExpectedBucketOwner": options.expected_bucket_owner}
+    where: dict[str, Any] = {"Bucket": url.bucket, "Key": url.key, **owner}
     try:
         with translated(url, "look at"):
-            found = client.head_object(
-                Bucket=url.bucket, Key=url.key, **(owner if options.expected_bucket_owner is not None else {})
-            )
+            try:
+                found = client.head_object(**where)
+            except boto.ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "400":  # of a session that has ended, for one
+                    client.get_object(**where, Range="bytes=0-0")["Body"].close()  # which says why
+                raise
             size = found["ContentLength"]
     except NotFoundError:
         return None
@@ -284,6 +316,7 @@ _KNOWN: Mapping[str, tuple[type[OcirootfsError], str | None]] = {
     "NotImplemented": (UnknownHeaderError, f"{_CHECKSUM_HINT}; --sse, --acl, --s3-tag may be unknown, too"),
     "NoSuchUpload": (TemporaryError, "somebody, or a lifecycle rule, removed the upload"),
     "BadDigest": (TemporaryError, "the bytes were altered on the way"),
+    "QuotaExceeded": (DestinationError, "the bucket's quota, or its owner's, is full"),  # Ceph's, with status 403
     "OperationAborted": _TEMPORARY,
     "RequestTimeout": _TEMPORARY,
     "SlowDown": _TEMPORARY,
@@ -305,6 +338,9 @@ def _refusal(url: S3Url, doing: str, error: boto.ClientError, needs: str | None)
     if code in ("RequestTimeTooSkewed", "403") and ahead is not None and abs(ahead) > ALLOWED:
         hint = f"{told(ahead)}, too far to make up for it: set it"
     said = ": ".join(filter(None, (printable(code, 60), printable(message.rstrip(". ")))))
+    if _leads_elsewhere(status, error.response):
+        to = _origin(error.response["ResponseMetadata"]["HTTPHeaders"]["location"]) or "another path"
+        said, hint = f"the store redirects to {to}", "is that the endpoint? see --endpoint-url"
     return kind(f"cannot {doing} {url}: {said or status}", hint=hint)
 
 
@@ -372,12 +408,18 @@ def _holds_url(error: Exception) -> bool:
 
 
 def _endpoint(error: boto.BotoCoreError) -> str:
-    """Name the endpoint that did not answer; what follows its host may be a query that nobody should see."""
+    """Name the endpoint that did not answer."""
+    found = _origin(str(error.kwargs.get("endpoint_url", "")))
+    return f" at {found}" if found else ""
+
+
+def _origin(url: str) -> str:
+    """Return a URL's scheme and host; what follows may be a query that nobody should see."""
     try:
-        parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+        parts = urlsplit(url)
     except ValueError:
         return ""
-    return f" at {printable(bare(f'{parts.scheme}://{parts.netloc}'))}" if parts.netloc else ""
+    return printable(bare(f"{parts.scheme}://{parts.netloc}")) if parts.netloc else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUCKET = "bucket"
+ELSEWHERE = "https://127.0.0.1:1/login?session=secret"
 _CRC = "x-amz-checksum-crc32"
 _WRONG_ETAG = '"0123456789abcdef0123456789abcdef"'
 
@@ -41,6 +42,7 @@ class Fault:
     no-etag        the request is carried out, its answer bears no ETag
     page           200 with a web page, as a console or a portal answers whatever it is asked
     nothing        200 with no body
+    away           301 to `ELSEWHERE`, as a server answers that wants TLS, or a login
     wrong-crc      the answer to a GET bears the checksum of other bytes
     no-length      the answer to a HEAD does not say how long the object is
     undated        uploads are listed without the time at which they began
@@ -215,6 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if what in ("page", "nothing"):
                 self._answer(200, "<html>Welcome</html>" if what == "page" else "")
+                return
+            if what == "away":
+                self._answer(301, "" if self.command == "HEAD" else "<html>moved</html>", Location=ELSEWHERE)
                 return
             getattr(self, f"_{operation}")(request, body, what)
         except _ResetError:

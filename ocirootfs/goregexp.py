@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONGEST = 1000  # characters of a pattern
+_DEEPEST = 100  # groups within groups; Go takes 1,000, and for that Python's stack does not do
 _MOST_REPEATS = 1000  # as in Go, also of repeats within repeats
 _MOST_STEPS = 20_000  # instructions of a program
 _POSIX = {
@@ -219,6 +220,7 @@ class _Parser:
         self.names = [""]
         self._pattern = pattern
         self._at = 0
+        self._depth = 0
         self._flags = _Flags()
 
     def whole(self) -> _Node:
@@ -344,7 +346,11 @@ class _Parser:
     def _inside(self) -> _Node:
         """Read a group up to its end; flags that change in it change back."""
         before = self._flags
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise self._fault(f"more than {_DEEPEST} groups within one another")
         node = self._either()
+        self._depth -= 1
         if self._next() != ")":
             raise self._fault("a parenthesis is missing")
         self._at += 1

@@ -23,7 +23,7 @@ from ocirootfs.platform import Platform, rank
 from ocirootfs.strictjson import as_list, as_object, as_string, as_string_map, as_strings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ocirootfs.strictjson import Json
 
@@ -166,9 +166,10 @@ def select(index: Index, platform: Platform, what: str) -> Descriptor:
     return found[0]
 
 
-def no_platform(index: Index, platform: Platform, what: str) -> NotFoundError:
-    """Return the error that lists the platforms which `index` does have."""
-    there = list(dict.fromkeys(str(entry.platform) for entry in filter(is_image, index.manifests) if entry.platform))
+def no_platform(index: Index, platform: Platform, what: str, nested: Iterable[Index] = ()) -> NotFoundError:
+    """Return the error that lists the platforms which `index` does have, and the `nested` ones in it."""
+    entries = [entry for each in (index, *nested) for entry in filter(is_image, each.manifests)]
+    there = list(dict.fromkeys(str(entry.platform) for entry in entries if entry.platform))
     if not there:
         return NotFoundError(f"{what}: no image for {platform}; the index names no platform at all")
     shown = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")

@@ -23,7 +23,7 @@ from ocirootfs.replay import spare_room
 from ocirootfs.spool import Kept, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ocirootfs.image import Image, Layer
 
@@ -32,6 +32,7 @@ log = logging.getLogger("ocirootfs.prefetch")
 IN_MEMORY = 32 << 20
 """Bytes that wait in memory, all layers together."""
 _FIRST = 1 << 20  # bytes that a layer may have waiting whatever the others have, so that its reader never starves
+_LEAST = 1 << 16  # bytes that wait as one: a server may send them singly, and each object takes memory of its own
 _JOIN = 2.0  # seconds
 
 _Waiting: TypeAlias = "bytes | Kept"
@@ -85,6 +86,26 @@ class _Ahead:
 
 class _StoppedError(Exception):
     """Nobody wants this layer any more."""
+
+
+def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes, at least `_LEAST` at a time but for the last, and then what the source raised."""
+    waiting: list[bytes] = []
+    size = 0
+    error: Exception | None = None
+    try:
+        for chunk in chunks:
+            waiting.append(chunk)
+            size += len(chunk)
+            if size >= _LEAST:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+    except Exception as found:  # noqa: BLE001  # raised below
+        error = found
+    if waiting:
+        yield b"".join(waiting)
+    if error is not None:
+        raise error
 
 
 class _Queue:
@@ -212,7 +233,7 @@ class _Queue:
             raise ValueError("a layer without digest is not fetched ahead")
         hasher = hashlib.new(digest.algorithm)
         with contextlib.suppress(DigestError):  # a cache's; the digest below is another then, too
-            for chunk in ahead.layer.source():
+            for chunk in _gathered(ahead.layer.source()):
                 hasher.update(chunk)
                 self._put(ahead, chunk)
         with self._changed:

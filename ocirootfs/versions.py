@@ -244,7 +244,16 @@ def pattern(key: str, known: Iterable[str | None] = ()) -> Pattern | None:
         version = match["version"] if match else None
     if not version:
         return None
-    return Pattern(f"{_literal(folder + slash + stem.removesuffix(version))}(.*){_literal(suffix)}", version)
+    found = Pattern(f"{_literal(folder + slash + stem.removesuffix(version))}(.*){_literal(suffix)}", version)
+    return found if not _SPECIAL.search(folder) or _is_listed(found.regexp, key) else None
+
+
+def _is_listed(regexp: str, key: str) -> bool:
+    """Tell whether check finds a key: its folders stand in the next part's regexp as they are."""
+    try:
+        return KeyRegexp.parse(regexp).lists(key)
+    except UsageError:
+        return False
 
 
 def _literal(text: str) -> str:

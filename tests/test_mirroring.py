@@ -342,6 +342,17 @@ def test_pruning_goes_no_deeper_than_the_lists_own_keys(place: Place, template: 
     assert report["pruned"] == [f"s3://{place.s3.bucket}/{key}" for key in gone]
 
 
+def test_a_strangers_key_writes_nothing_on_the_terminal(place: Place) -> None:
+    (reference,) = place.serve(SMALL[0])
+    place.list(reference)
+    place.run("-q").ok  # noqa: B018
+    ours = place.s3.client.head_object(Bucket=place.s3.bucket, Key="m/app0/app0-1.tgz")["Metadata"]
+    place.s3.client.put_object(Bucket=place.s3.bucket, Key="m/app0/\x1b[31mred\x07.tgz", Body=b"", Metadata=ours)
+    ran = place.run("--prune", "--dry-run")
+    assert rb"m/app0/\x1b[31mred\x07.tgz" in ran.out
+    assert not {0x1B, 0x07} & set(ran.out + ran.err.encode())
+
+
 def test_nothing_is_pruned_when_something_failed(place: Place) -> None:
     references = place.serve(*SMALL[:2])
     place.list(*references)

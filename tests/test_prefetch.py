@@ -264,6 +264,25 @@ def test_a_source_that_fails_is_heard_of_once_it_is_read() -> None:
             next(stream)
 
 
+def test_bytes_that_come_singly_take_no_more_memory() -> None:
+    """A registry may send each by itself; an object apiece was thirty times their size."""
+    singles = [local(number, 1 << 18, [0, 0]) for number in range(2)]
+    content = random.Random(1).randbytes(1 << 18)
+
+    def source() -> Iterator[bytes]:
+        for at in range(0, len(content), 2):
+            yield content[at : at + 2]
+
+    digest = Digest.of(content)
+    singles[1] = Layer(2, digest, len(content), digest, "", source)
+    with prefetched(singles, [an_image(singles, 2)]) as ahead:
+        first = ahead(singles[0]).blob()
+        next(first)
+        chunks = list(ahead(singles[1]).source())
+    assert b"".join(chunks) == content
+    assert len(chunks) <= 5
+
+
 def test_the_temporary_files_have_no_names(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         given = [0] * 2

@@ -295,6 +295,8 @@ def test_nested_indexes(serve: Callable[..., FakeRegistry], connect: Callable[..
     assert layers(registry, nested(fake, 2)) == [b"linux/amd64 0"]
     with pytest.raises(InputError, match="indexes within indexes"):
         registry.open(nested(fake, 5), AMD64)
+    with pytest.raises(NotFoundError, match=r"no image for linux/riscv64; available: linux/amd64$"):
+        registry.open(nested(fake, 2), Platform.parse("linux/riscv64"))
 
 
 def test_a_child_that_is_missing(serve: Callable[..., FakeRegistry], connect: Callable[..., Registry]) -> None:
@@ -377,7 +379,8 @@ def test_a_layer_that_is_missing(serve: Callable[..., FakeRegistry], connect: Ca
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, OcirootfsError), (405, OcirootfsError), (501, TemporaryError), (410, NotFoundError)]
+    ("status", "kind"),
+    [(400, InputError), (402, AuthError), (405, InputError), (501, TemporaryError), (410, NotFoundError)],
 )
 def test_other_answers(
     serve: Callable[..., FakeRegistry], connect: Callable[..., Registry], status: int, kind: type[OcirootfsError]

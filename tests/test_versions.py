@@ -55,6 +55,9 @@ def test_what_go_has_and_is_not_known_here() -> None:
         compiled(r"\pL")
     with pytest.raises(UsageError, match="longer than 1000"):
         compiled("a" * 1001)
+    assert compiled("(" * 100 + "a" + ")" * 100).search("a")
+    with pytest.raises(UsageError, match="more than 100 groups within one another"):
+        compiled("(" * 200 + "a" + ")" * 200)
 
 
 # Order
@@ -123,6 +126,17 @@ def test_what_check_finds_in_a_key(regexp: str, key: str, version: str | None) -
     assert found.lists(key) == (version is not None)
     if version is not None:
         assert found.version(key) == version
+
+
+@pytest.mark.parametrize(
+    "folder", ["", "a/", "a.b/c-d/", "a+b/", "x/a(b)/", "a[b/c]d/", "a(b/", "a*/{c}/", "a?b/", "^/"]
+)
+def test_the_regexp_that_is_recommended_finds_the_key(folder: str) -> None:
+    """The resource puts a folder as it is into the next part's regexp, which no escape survives."""
+    key = f"{folder}app-1.2.tgz"
+    found = versions.pattern(key)
+    assert (found is not None) == (not set("+([*?^") & set(folder))
+    assert found is None or (KeyRegexp.parse(found.regexp).lists(key), found.version) == (True, "1.2")
 
 
 @pytest.mark.parametrize("regexp", ["a.tgz", "(", "a(b/c).tgz", "a[b/]c(.*)", "(?=a)(b)", "(a)\\1"])

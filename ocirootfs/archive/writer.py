@@ -8,6 +8,7 @@ buffered. The documents come first and the layers topmost first, which lets the 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ocirootfs.archive.ocilayout import IMAGE_NAME, REF_NAME, blob_path
@@ -17,7 +18,7 @@ from ocirootfs.manifest import OCI_INDEX
 from ocirootfs.tar.writer import END, file_padding, gnu_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ocirootfs.image import Image, Layer
     from ocirootfs.manifest import Manifest
@@ -79,13 +80,18 @@ def _member(name: str, size: int, chunks: Iterable[bytes], write: Callable[[byte
     write(file_padding(size))
 
 
-def _index_json(images: Iterable[Image]) -> bytes:
-    entries = [_descriptor(image) for image in images]
+def _index_json(images: Sequence[Image]) -> bytes:
+    tags = Counter(image.reference.tag for image in images if image.reference)
+    entries = [_descriptor(image, tags) for image in images]
     return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
-def _descriptor(image: Image) -> dict[str, object]:
-    """Describe an image, or the whole index that it comes with, under its name."""
+def _descriptor(image: Image, tags: Mapping[str | None, int]) -> dict[str, object]:
+    """Describe an image, or the whole index that it comes with, under its name.
+
+    `tags` says how many images have each. One that is another's too tells neither: those go by their whole names, by
+    which skopeo finds them (containers-image, oci-archive transport).
+    """
     document = image.family.index if image.family else _manifest(image)
     descriptor: dict[str, object] = {
         "mediaType": document.media_type,
@@ -100,8 +106,9 @@ def _descriptor(image: Image) -> dict[str, object]:
             **({"variant": platform.variant} if platform.variant else {}),
         }
     if image.reference is not None:
-        name = {IMAGE_NAME: str(image.reference)}
-        descriptor["annotations"] = name | ({REF_NAME: image.reference.tag} if image.reference.tag else {})
+        name, tag = str(image.reference), image.reference.tag
+        label = {REF_NAME: tag if tags[tag] == 1 else name} if tag else {}
+        descriptor["annotations"] = {IMAGE_NAME: name, **label}
     return descriptor
 
 

@@ -292,8 +292,8 @@ def _table(mirrored: Mirrored) -> str:
     for each in mirrored.outcomes:
         digest = each.image.digest.hex[:12] if each.image and each.image.digest else "-"
         size = human(each.stored.size) if each.stored else "-"
-        rows.append((each.status, each.wanted.name, digest, size, each.location or "-"))
-    rows += [("pruned", "-", "-", "-", url) for url in mirrored.pruned]
+        rows.append((each.status, each.wanted.name, digest, size, console.escaped(each.location or "-")))
+    rows += [("pruned", "-", "-", "-", console.escaped(url)) for url in mirrored.pruned]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]) for row in rows

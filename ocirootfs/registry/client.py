@@ -313,7 +313,8 @@ class Registry:
     def _choose(self, reference: Reference, index: Index, wanted: Platform) -> tuple[Manifest, Config]:
         """Find the image for a platform in an index, asking the configs of those that do not say theirs."""
         artifacts: list[ArtifactError] = []
-        for manifest, certain in self._offers(reference, index, wanted, self.limits.index_depth, artifacts):
+        nested: list[Index] = []
+        for manifest, certain in self._offers(reference, index, wanted, self.limits.index_depth, artifacts, nested):
             config = self._config(reference, manifest)
             if rank(wanted, config.platform) is not None:
                 return manifest, config
@@ -322,14 +323,20 @@ class Registry:
                 return manifest, config
         if artifacts and not any(entry.platform for entry in filter(is_image, index.manifests)):
             raise artifacts[0]  # it is a list of them
-        raise no_platform(index, wanted, str(reference))
+        raise no_platform(index, wanted, str(reference), nested)
 
     def _offers(
-        self, reference: Reference, index: Index, wanted: Platform, depth: int, artifacts: list[ArtifactError]
+        self,
+        reference: Reference,
+        index: Index,
+        wanted: Platform,
+        depth: int,
+        artifacts: list[ArtifactError],
+        nested: list[Index],
     ) -> Iterator[tuple[Manifest, bool]]:
         """Yield the manifests that may serve, best first, and whether the index itself says that they do.
 
-        What proves to be an artifact goes to `artifacts`.
+        What proves to be an artifact goes to `artifacts`, and an index to `nested`.
         """
         for entry in candidates(index, wanted)[:_TRIES]:
             try:
@@ -343,7 +350,8 @@ class Registry:
                 text = f"{reference}: indexes within indexes, more than {self.limits.index_depth} deep"
                 raise InputError(text, hint=raising("index_depth"))
             else:
-                yield from self._offers(reference, found, wanted, depth - 1, artifacts)
+                nested.append(found)
+                yield from self._offers(reference, found, wanted, depth - 1, artifacts, nested)
 
     def _config(self, reference: Reference, manifest: Manifest) -> Config:
         descriptor, what = manifest.config, f"the config of {reference}"
@@ -473,8 +481,17 @@ def _demand_success(answer: Answer, what: str, hint: str | None = None) -> None:
         raise InputError(text, hint="asked for are manifests and indexes of Docker and OCI")
     if answer.status not in {200, 206}:
         answer.close()
-        kind = OcirootfsError if 400 <= answer.status < 500 else TemporaryError
-        raise kind(f"{what}: {named(answer.url)} answered {answer.complaint}")
+        wants_tls = "it may want HTTPS" if answer.status == 400 and answer.url.startswith("http:") else None
+        raise _refused(answer)(f"{what}: {named(answer.url)} answered {answer.complaint}", hint=wants_tls)
+
+
+def _refused(answer: Answer) -> type[OcirootfsError]:
+    """Tell whose fault an answer is that says no to something that registries do not say no to."""
+    if answer.status == 402:  # so many pulls, or so much traffic, are paid for
+        return AuthError
+    if answer.redirected or answer.status >= 500:  # the next signed URL may be a better one
+        return TemporaryError
+    return InputError if answer.status >= 400 else TemporaryError
 
 
 def _check_platform(reference: Reference, config: Config, wanted: Platform, *, explicit: bool) -> None:

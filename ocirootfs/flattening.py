@@ -53,6 +53,7 @@ from ocirootfs.layertree import (
     Link,
     Node,
     Place,
+    final,
     inode_of,
     superseded,
     symlink_target,
@@ -60,6 +61,7 @@ from ocirootfs.layertree import (
 from ocirootfs.limits import USUAL, Limits, raising
 from ocirootfs.oddity import Note, Oddities, Oddity
 from ocirootfs.tar import reader
+from ocirootfs.tar.sparse import Expanded
 
 if TYPE_CHECKING:
     from ocirootfs.image import Layer
@@ -81,6 +83,19 @@ class Superseded(Exception):  # noqa: N818  # not an error: it asks for another 
 
 ALWAYS: Container[int] = range(1, 1 << 30)
 """Every layer is read with care: twice, and never Superseded."""
+
+_RESTARTS = 3
+_LONG = 255  # bytes of a name; no file system takes more (limits.h, NAME_MAX)
+_SEGMENT = 100  # bytes of memory for each piece of a sparse file
+
+
+def more_careful(careful: Container[int], again: Superseded) -> Container[int]:
+    """Return which layers to read with care when one proved to need it: that one too, and before long all of them.
+
+    Starting over costs all that was done, reading each layer twice at most as much as that.
+    """
+    known = careful if isinstance(careful, frozenset) else frozenset[int]()
+    return known | {again.layer} if len(known) < _RESTARTS else ALWAYS
 
 
 def flatten(
@@ -160,7 +175,7 @@ class _Stack:
         excluded = self._excluded
         ordinal = -1
         for ordinal, (listed, body) in enumerate(reader.read(chunks, limits=self._limits, most=self._left)):
-            entry = self._counted(listed, note) if listed.xattrs else listed
+            entry = self._counted(listed, note) if listed.xattrs or listed.link or len(listed.path) > _LONG else listed
             taken = tree.take(0, entry)  # only `superseded` wants to know ordinals, and a million of them take room
             if taken is None:
                 continue
@@ -182,29 +197,46 @@ class _Stack:
         self._left = max(0, self._left - (ordinal + 1) - tree.implied)
 
     def _counted(self, listed: Entry, note: Note) -> Entry:
-        """Drop attributes of the host that made the layer; what a directory has left is kept to the end, and counts."""
-        entry = _portable(listed, note)
+        """Drop attributes of the host that made the layer; what a directory has left is kept to the end, and counts.
+
+        So do names that no file system takes, of which a kilobyte of gzip may hold a megabyte.
+        """
+        entry = _portable(listed, note) if listed.xattrs else listed
+        lengths = len(entry.path.rstrip(b"/").rpartition(b"/")[2]), len(entry.link)
+        self._keep(entry, sum(length for length in lengths if length > _LONG))
         if entry.kind is Kind.DIRECTORY:
-            self._keep_attributes(entry)
+            self._keep(entry, _attributes(entry))
         return entry
 
-    def _keep_attributes(self, entry: Entry) -> None:
-        """Count attributes that stay in memory; LayerError over the limit, and what is let go is not given back."""
-        self._attributes -= sum(len(name) + len(value) for name, value in entry.xattrs)
+    def _keep(self, entry: Entry, size: int) -> None:
+        """Count bytes that stay in memory; LayerError over the limit, and what is let go is not given back."""
+        self._attributes -= size
         if self._attributes < 0:
             raise LayerError(
-                f"extended attributes of more than {self._limits.attributes} bytes",
+                f"extended attributes and long names of more than {self._limits.attributes} bytes",
                 path=entry.path,
                 hint=raising("attributes"),
             )
 
     def _hide(self, node: Inode, entry: Entry, body: Body) -> None:
-        """Keep what a visible name may need of a hidden inode."""
+        """Keep what a visible name may need of a hidden inode; of a sparse file no more than what is stored."""
         if entry.kind is not Kind.FILE or entry.xattrs:
-            self._keep_attributes(entry)
-            node.extended().entry = entry
+            self._keep(entry, _attributes(entry))
+            node.extended().entry = entry._replace(path=b"")
+        if isinstance(body, Expanded):
+            self._keep(entry, _SEGMENT * len(body.sparse.segments))
+            node.extended().entry = entry._replace(path=b"")
+            node.extended().sparse, body = body.sparse, body.stored
         if entry.size:
             node.kept = self._spool.keep(body)
+
+    def _content(self, inode: Inode) -> Body:
+        """Return what was kept of a hidden inode's content."""
+        if inode.kept is None:
+            return ()
+        stored = self._spool.read(inode.kept)
+        sparse = inode.extra.sparse if inode.extra else None
+        return sparse.expand(stored) if sparse else stored
 
     def _cover(self, path: bytes, above: Place | None) -> Cover:
         """Look up what the layers above have at a directory's path; `above` is its parent, if that is known."""
@@ -219,7 +251,7 @@ class _Stack:
     def _covers(self, components: list[bytes]) -> Cover:
         if components and components[0].startswith(AUFS):
             return COVERED
-        if self._excluded and any(self._excluded(parent) for parent in _parents(components)):
+        if self._excluded and any(map(self._excluded, _parents(components))):
             return COVERED
         cover: Cover = COVERED if self._above.opaque else self._above
         for component in components:
@@ -237,17 +269,24 @@ class _Stack:
             yield Entry(path, Kind.HARDLINK, *inode.owner, inode.mtime, link=extra.leader), ()
         else:
             extra.leader = path
-            yield inode.entry(path), self._spool.read(inode.kept) if inode.kept else ()
+            yield inode.entry(path), self._content(inode)
 
     def _bind_within(self, tree: LayerTree, left: list[Deferred]) -> Visible:
-        """Bind the links that name a later entry of their layer; those for the layers below are added to `left`."""
-        for deferred in tree.deferred:
-            node = tree.find(deferred.target)
-            inode = _target(node, deferred.target)
+        """Bind the links that name a later entry of their layer; those for the layers below are added to `left`.
+
+        A link may name a link that waits, too. The last is bound first, so that no chain of them is gone through twice.
+        """
+        bound: list[Inode] = []
+        for deferred in reversed(tree.deferred):
+            inode = _target(tree.find(deferred.target), deferred.target)
             if inode is None or inode is deferred.inode:
                 left.append(deferred)
             else:
-                yield from self._bind(deferred.inode, inode)
+                deferred.inode.extended().bound = inode
+                bound.append(deferred.inode)
+        left.reverse()
+        for waiting in reversed(bound):
+            yield from self._bind(waiting, final(waiting))
 
     def _bind_from_above(self, tree: LayerTree) -> Visible:
         """Bind the links of the layers above that name what this layer has."""
@@ -292,6 +331,11 @@ class _Stack:
         return not path.startswith(AUFS) and not (self._excluded and self._excluded(path))
 
 
+def _attributes(entry: Entry) -> int:
+    """Return the bytes of an entry's extended attributes."""
+    return sum(len(name) + len(value) for name, value in entry.xattrs)
+
+
 def _portable(entry: Entry, note: Note) -> Entry:
     """Drop the attributes that belong to the host that made the layer.
 
@@ -332,7 +376,10 @@ def _uncovered(place: Place, path: bytes) -> bool:
 
 def _parents(components: Sequence[bytes]) -> Iterator[bytes]:
     """Yield a path and every path above it, the shortest first, the root not."""
-    return (b"/".join(components[:count]) for count in range(1, len(components) + 1))
+    path, end = b"/".join(components), -1
+    for component in components:
+        end += 1 + len(component)
+        yield path[:end]
 
 
 def _target(node: Directory | Leaf | None, path: Sequence[bytes]) -> Inode | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ocirootfs.spool import Kept
+    from ocirootfs.tar.sparse import Sparse
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -94,15 +95,17 @@ class Inode:
 class Extra:
     """What only some inodes have.
 
-    `entry` is there for all but plain files, and for those with extended attributes. An inode with several names is
+    `entry`, without its path, is there for all but plain files, for those with extended attributes, and for hidden ones
+    that are `sparse`, of whose content what is kept is only the data. An inode with several names is
     shown by its `leader`, the path that came first. `waiting` is for one that a lower layer holds, or a later entry:
     the visible names to give it when it is found, which is then what it is `bound` to.
     """
 
-    __slots__ = ("bound", "entry", "leader", "waiting")
+    __slots__ = ("bound", "entry", "leader", "sparse", "waiting")
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
+        self.sparse: Sparse | None = None
         self.leader: bytes | None = None
         self.waiting: list[bytes] | None = None
         self.bound: Inode | None = None
@@ -231,7 +234,7 @@ class LayerTree:
             return self._link(ordinal, entry, path, place, name)
         node = Inode(ordinal)
         if kind is Kind.SYMLINK:
-            node.extended().entry = entry
+            node.extended().entry = entry._replace(path=b"")
         self._put(place, name, node)
         return path, place, node
 
@@ -267,7 +270,7 @@ class LayerTree:
         if not isinstance(node, Directory):
             node = Directory()
             self._put(place, name, node)
-        node.entry = entry
+        node.entry = entry._replace(path=b"")  # it takes memory, and the tree has it
 
     def _put(self, place: Place, name: bytes, node: Directory | Leaf) -> None:
         if name in place.directory.children:
@@ -411,13 +414,21 @@ def symlink_target(node: Node | None) -> bytes | None:
 
 def inode_of(leaf: Leaf, path: bytes) -> Inode:
     """Return what a leaf at `path` names. An inode that was shown is known by that path from now on."""
-    inode = leaf.inode if isinstance(leaf, Link) else leaf
-    while inode.extra is not None and inode.extra.bound is not None:
-        inode = inode.extra.bound
+    inode = final(leaf.inode if isinstance(leaf, Link) else leaf)
     if leaf.shown and inode is leaf:
         extra = inode.extended()
         extra.leader = extra.leader or path
     return inode
+
+
+def final(inode: Inode) -> Inode:
+    """Return the inode that one which waited was bound to, however many lie in between; from now on it is one step."""
+    last = inode
+    while last.extra is not None and last.extra.bound is not None:
+        last = last.extra.bound
+    while inode.extra is not None and inode.extra.bound is not None:
+        inode.extra.bound, inode = last, inode.extra.bound
+    return last
 
 
 def superseded(entries: Iterable[Entry], depth: int = USUAL.path_depth, most: int = USUAL.entries) -> frozenset[int]:

@@ -78,7 +78,8 @@ class Limits:
     extension: int = 1 << 20
     """Bytes of an extension header (PAX, GNU); a name longer than that needs both limits raised."""
     attributes: int = 1 << 26
-    """Bytes of extended attributes that directories and hidden entries have, in all layers together: they are kept."""
+    """Bytes of extended attributes that directories and hidden entries have, of names and targets over 255 bytes, and
+    of the maps of hidden sparse files, in all layers together: they are kept."""
     sparse: int = 1 << 36
     """Bytes of the file that a sparse entry stands for; a map of a hundred bytes can claim 4 EiB."""
     window: int = 1 << 27

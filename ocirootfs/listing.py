@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from ocirootfs.entry import Entry, Kind, canonical, folded
 from ocirootfs.errors import LayerError, NotFoundError, UsageError, printable
 from ocirootfs.expansion import EXPANDED, bounded
-from ocirootfs.flattening import Superseded, flatten
+from ocirootfs.flattening import Superseded, flatten, more_careful
 from ocirootfs.image import watched
 from ocirootfs.prefetch import prefetched, prefetched_image
 from ocirootfs.replay import replayable
 from ocirootfs.spool import Kept, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from ocirootfs.entry import Piece
     from ocirootfs.image import Image, Layer, Progress
@@ -53,7 +53,7 @@ def listing(
 
 def _entries(image: Image, wanted: bytes) -> list[Entry]:
     below = wanted + b"/" if wanted else b""
-    careful: set[int] = set()
+    careful: Container[int] = frozenset()
     with _Nowhere() as hidden:
         while True:
             try:
@@ -61,7 +61,7 @@ def _entries(image: Image, wanted: bytes) -> list[Entry]:
                 found = [entry for entry, _ in visible if entry.path == wanted or entry.path.startswith(below)]
             except Superseded as again:
                 hidden.clear()
-                careful.add(again.layer)
+                careful = more_careful(careful, again)
             else:
                 return sorted(found, key=attrgetter("path"))
 
@@ -89,7 +89,7 @@ class _Search:
         self._image = image
         self._hidden = hidden
         self._kept = kept
-        self._careful: set[int] = set()
+        self._careful: Container[int] = frozenset()
 
     def run(self, wanted: bytes) -> Kept:
         """Keep the content of the file at `wanted`."""
@@ -100,7 +100,7 @@ class _Search:
             try:
                 entry, run = self._meet(sought)
             except Superseded as again:
-                self._careful.add(again.layer)
+                self._careful = more_careful(self._careful, again)
                 continue
             if entry is None:
                 raise NotFoundError(f"the image has no '{printable(wanted)}'")

@@ -46,6 +46,15 @@ _LAYER_TYPE = re.compile(r".*[./+-]tar(?:[.+-](?:gzip|zstd|bzip2|xz))?", re.ASCI
 _ATTESTATION = "vnd.docker.reference.type"
 _SIZE_LIMIT = 1 << 63
 
+# What is read of each kind of object.
+_PLATFORM = ("os", "architecture", "variant", "os.version")
+_DESCRIPTOR = ("mediaType", "digest", "size", "platform", "annotations", "artifactType", "urls", "data")
+_MANIFEST = (
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "annotations", "fsLayers",
+)  # fmt: skip
+_CONFIG = (*_PLATFORM, "created", "config", "rootfs")
+_CONTAINER = ("Env", "User", "Entrypoint", "Cmd", "Labels")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -105,7 +114,7 @@ def parse_manifest(raw: bytes, media_type: str | None, what: str, limits: Limits
     """
     if len(raw) > limits.document:
         raise InputError(f"{what}: larger than {limits.document} bytes", hint=raising("document"))
-    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what, _MANIFEST)
     own = as_string(document.get("mediaType"), f"{what}: mediaType")
     said = (media_type or "").partition(";")[0].strip().lower()
     _refuse_schema1(document, own or said, what)
@@ -125,12 +134,12 @@ def parse_manifest(raw: bytes, media_type: str | None, what: str, limits: Limits
 
 def parse_config(raw: bytes, what: str, limits: Limits = USUAL) -> Config:
     """Read an image's config blob; null stands for an empty list, as Go writes it. Raises InputError."""
-    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
-    rootfs = as_object(document.get("rootfs"), f"{what}: rootfs")
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what, _CONFIG)
+    rootfs = as_object(document.get("rootfs"), f"{what}: rootfs", ("type", "diff_ids"))
     if rootfs.get("type") != "layers":  # config.md: "MUST be set to layers"
         raise InputError(f"{what}: its rootfs is not made of layers")
     diff_ids = as_list(rootfs.get("diff_ids"), f"{what}: rootfs.diff_ids")
-    container = as_object({} if document.get("config") is None else document["config"], f"{what}: config")
+    container = as_object({} if document.get("config") is None else document["config"], f"{what}: config", _CONTAINER)
     return Config(
         raw=raw,
         platform=_platform(document, what) or Platform("linux", "unknown"),
@@ -187,14 +196,14 @@ def is_image(entry: Descriptor) -> bool:
 
 def parse_descriptor(value: Json, what: str) -> Descriptor:
     """Read a descriptor (descriptor.md), and prove `data` if it is there."""
-    fields = as_object(value, what)
+    fields = as_object(value, what, _DESCRIPTOR)
     data = as_string(fields.get("data"), f"{what}.data") if "data" in fields else None
     platform = fields.get("platform")
     found = Descriptor(
         media_type=as_string(fields.get("mediaType"), f"{what}.mediaType"),
         digest=_digest(fields.get("digest"), f"{what}.digest"),
         size=_size(fields.get("size"), f"{what}.size"),
-        platform=None if platform is None else _platform(as_object(platform, f"{what}.platform"), what),
+        platform=None if platform is None else _platform(as_object(platform, f"{what}.platform", _PLATFORM), what),
         annotations=as_string_map(fields.get("annotations"), f"{what}.annotations"),
         artifact_type=as_string(fields.get("artifactType"), f"{what}.artifactType") or None,
         urls=as_strings(fields.get("urls"), f"{what}.urls"),
@@ -207,7 +216,7 @@ def parse_descriptor(value: Json, what: str) -> Descriptor:
 
 def parts(raw: bytes, what: str, limits: Limits = USUAL) -> tuple[Descriptor, ...]:
     """Return all blobs that a manifest of any kind refers to: its config and its layers, or its blobs."""
-    document = as_object(strictjson.load(raw, what, limits.json_depth), what)
+    document = as_object(strictjson.load(raw, what, limits.json_depth), what, _MANIFEST)
     config = [] if document.get("config") is None else [parse_descriptor(document["config"], f"{what}: config")]
     return (*config, *_descriptors(document, "layers", what, limits), *_descriptors(document, "blobs", what, limits))
 
@@ -282,8 +291,7 @@ def _not_an_image(media_type: str, what: str) -> ArtifactError:
 
 
 def _platform(fields: dict[str, Json], what: str) -> Platform | None:
-    names = ("os", "architecture", "variant", "os.version")
-    os, architecture, variant, version = (as_string(fields.get(name), f"{what}: {name}") for name in names)
+    os, architecture, variant, version = (as_string(fields.get(name), f"{what}: {name}") for name in _PLATFORM)
     if not architecture:
         return None
     return Platform.of(os or "linux", architecture, variant, version)

@@ -102,6 +102,9 @@ class NewDirectory:
     def _resemble(self, replaced: os.stat_result) -> None:
         if os.geteuid() == 0:
             os.fchown(self.descriptor, replaced.st_uid, replaced.st_gid)
+        else:
+            with contextlib.suppress(PermissionError):  # a group that the caller is not in
+                os.fchown(self.descriptor, -1, replaced.st_gid)
         os.fchmod(self.descriptor, stat.S_IMODE(replaced.st_mode))
 
     def abort(self) -> None:

@@ -12,7 +12,7 @@ from ocirootfs.destination import Standing
 from ocirootfs.digest import Digest
 from ocirootfs.errors import UsageError
 from ocirootfs.expansion import EXPANDED, bounded, bounded_archive
-from ocirootfs.flattening import ALWAYS, Superseded
+from ocirootfs.flattening import ALWAYS, Superseded, more_careful
 from ocirootfs.gzip import DEFAULT_LEVEL, GzipWriter, threads_for
 from ocirootfs.image import watched
 from ocirootfs.prefetch import prefetched, prefetched_image
@@ -128,8 +128,8 @@ class _Sink(Protocol):
 
 
 def _write(image: Image, destination: Destination, layout: Layout, spool: Spool, encode: _Encoder) -> Report:
-    """Write the archive, starting over for each layer that turns out to need care."""
-    careful: Container[int] = set() if destination.restartable else ALWAYS
+    """Write the archive, starting over if a layer turns out to need care."""
+    careful: Container[int] = frozenset() if destination.restartable else ALWAYS
     while True:
         report = Report()
         try:
@@ -137,7 +137,7 @@ def _write(image: Image, destination: Destination, layout: Layout, spool: Spool,
         except Superseded as again:
             spool.clear()
             destination.restart()
-            careful = {again.layer, *(careful if isinstance(careful, set) else ())}
+            careful = more_careful(careful, again)
         else:
             image.finish()
             return report

@@ -120,10 +120,15 @@ def _found(members: Members, source: Source, platform: Platform | None) -> Image
 
 
 def _directory(path: str, limits: Limits) -> DirectoryMembers:
-    members = DirectoryMembers(path, limits)
-    if not os.path.isdir(path):
+    try:
+        is_there = stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
+    except OSError as error:
+        raise LocalError(f"cannot read '{printable(path)}': {error.strerror}") from error
+    if not is_there:
         raise NotFoundError(f"there is no directory '{printable(path)}'")
-    return members
+    return DirectoryMembers(path, limits)
 
 
 @contextmanager

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from typing import TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from ocirootfs.errors import InputError, printable
 from ocirootfs.limits import USUAL, raising
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Json: TypeAlias = Union[bool, int, float, str, "list[Json]", "dict[str, Json]", None]
 
@@ -45,10 +48,19 @@ def load(raw: bytes, what: str, depth: int | None = None) -> Json:
     return value
 
 
-def as_object(value: Json, what: str) -> dict[str, Json]:
-    """Return `value` if it is an object; InputError otherwise."""
+def as_object(value: Json, what: str, names: Collection[str] = ()) -> dict[str, Json]:
+    """Return `value` if it is an object; InputError otherwise, or if a key is one of `names` but for its case.
+
+    Go, and so docker, skopeo and buildah, takes such a key for the name, before or after one that is spelled right
+    (encoding/json, "Unmarshal"): to them it would be another image with the same digest (cf. CVE-2021-41190).
+    """
     if not isinstance(value, dict):
         raise InputError(f"{what}: expected an object, got {_kind(value)}")
+    alike = {name.casefold(): name for name in names}
+    for key in value:
+        name = alike.get(key.casefold(), key)
+        if name != key:
+            raise InputError(f"{what}: '{printable(key, 60)}' is read as '{name}' by other programs, and is refused")
     return value
 
 

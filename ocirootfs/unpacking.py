@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocirootfs.bundle import Layout, Report, documents, shown
 from ocirootfs.entry import Entry, Kind
 from ocirootfs.expansion import EXPANDED, bounded, bounded_tree
-from ocirootfs.flattening import Superseded
+from ocirootfs.flattening import Superseded, more_careful
 from ocirootfs.image import watched
 from ocirootfs.newdirectory import NewDirectory
 from ocirootfs.prefetch import prefetched, prefetched_image
@@ -18,6 +18,7 @@ from ocirootfs.treewriter import Attributes, Losses, TreeWriter
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Container
 
     from ocirootfs.digest import Digest
     from ocirootfs.flattening import Visible
@@ -88,8 +89,8 @@ def unpack(
 def _write(
     image: Image, target: NewDirectory, layout: Layout, attributes: Attributes, hidden: Spool, most: int
 ) -> Unpacked:
-    """Write the tree, starting over for each layer that turns out to need care."""
-    careful: set[int] = set()
+    """Write the tree, starting over if a layer turns out to need care."""
+    careful: Container[int] = frozenset()
     while True:
         unpacked = Unpacked(target.location, image.digest, attributes)
         try:
@@ -99,7 +100,7 @@ def _write(
         except Superseded as again:
             hidden.clear()
             target.restart()
-            careful.add(again.layer)
+            careful = more_careful(careful, again)
         else:
             image.finish()
             return unpacked

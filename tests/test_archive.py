@@ -10,10 +10,13 @@ import io
 import itertools
 import json
 import lzma
+import os
 import random
 import tarfile
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -25,6 +28,7 @@ from ocirootfs.archive import writer
 from ocirootfs.errors import (
     DigestError,
     InputError,
+    LocalError,
     NotFoundError,
     OcirootfsError,
     TruncatedError,
@@ -38,7 +42,6 @@ from tests.layers import OCI_INDEX, OCI_MANIFEST, Built, Data, build, layer_byte
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from ocirootfs.image import Image
 
@@ -820,3 +823,25 @@ def test_a_damaged_archive_gives_the_image_or_an_error(archive: bytes, flips: li
             return
     # The name is the one thing that no digest covers.
     assert [*found[:2], *found[3:]] == [*contents(built())[:2], *contents(built())[3:]]
+
+
+@pytest.mark.parametrize("closed", ["above/image/blobs", "above/image", "above"])
+def test_what_may_not_be_read_is_this_machines_fault(closed: str) -> None:
+    """It is not missing, and the image not broken."""
+    with tempfile.TemporaryDirectory() as top:
+        Path(top).chmod(0o755)
+        layout = build([{"entries": [{"type": "file", "name": "a"}]}]).layout(Path(top) / "above" / "image")
+        barred = Path(top) / closed
+        barred.chmod(0)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            with (
+                pytest.raises(LocalError, match="Permission denied"),
+                local_image(Source.parse(f"oci:{layout}"), None, None),
+            ):
+                pass
+        finally:
+            os.seteuid(before)
+            barred.chmod(0o755)

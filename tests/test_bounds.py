@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
+import tarfile
+import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+import ocirootfs
 from tests.commands import OCIROOTFS, environment, finished, started
 from tests.layers import build
 
@@ -155,5 +160,114 @@ def test_attributes_that_are_kept_are_bounded(tmp_path: Path, *, upper: bool) ->
     source = build([{"entries": named}, *([{"entries": hiding}] if upper else [])]).layout(tmp_path / "layout")
     with started("pack", f"oci:{source}", "-o", str(tmp_path / "a.tgz")) as process:
         ran = finished(process)
-    assert (ran.status, "extended attributes of more than 67108864 bytes" in ran.err) == (6, True), ran
+    assert (ran.status, "extended attributes and long names of more than 67108864 bytes" in ran.err) == (6, True), ran
     assert not (tmp_path / "a.tgz").exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"type": "dir", "name": "{}", "fmt": "gnu"},
+        {"type": "file", "name": "{}", "fmt": "gnu"},
+        {"type": "symlink", "name": "short-{}", "fmt": "gnu", "linkname": "{}"},
+    ],
+    ids=["directory", "file", "target"],
+)
+def test_names_that_no_file_system_takes_are_bounded(tmp_path: Path, entry: Data) -> None:
+    """A thousand of 64,000 bytes are 130 KB of gzip, and stay in memory to the end."""
+    names = [f"{number:08}" for number in range(1100)]
+    long = [{key: value.format(name + "x" * 64_000 if value == "{}" else name) for key, value in entry.items()}
+            for name in names]  # fmt: skip
+    source = build([{"entries": long}]).layout(tmp_path / "layout")
+    with started("ls", f"oci:{source}") as process:
+        ran = finished(process)
+    assert (ran.status, "extended attributes and long names of more than 67108864 bytes" in ran.err) == (6, True), ran
+
+
+def test_a_chain_of_links_that_wait_is_gone_through_once(tmp_path: Path) -> None:
+    """Ten thousand took ten seconds, each moving the names of all before it one step on."""
+    chain: list[Data] = [{"type": "hardlink", "name": f"l{n}", "linkname": f"l{n + 1}"} for n in range(10_000)]
+    entries = [*chain, {"type": "file", "name": "l10000", "data": "x"}]
+    source = build([{"entries": entries}]).layout(tmp_path / "layout")
+    began = time.monotonic()
+    with started("pack", f"oci:{source}", "-o", str(tmp_path / "a.tar"), "--layout", "rootfs") as process:
+        finished(process).ok  # noqa: B018
+    assert time.monotonic() - began < 5
+    with tarfile.open(tmp_path / "a.tar") as found:
+        links = {member.name: member.linkname for member in found if member.islnk()}
+    assert links == {f"l{n}": "l10000" for n in range(10_000)}
+
+
+def test_parents_of_deep_paths_cost_no_more_than_their_length(tmp_path: Path) -> None:
+    """A symbolic link given after another makes the next path be looked up from the top: 40 ms each, at this depth."""
+    deep = "/".join(["a"] * 2000)
+    entries: list[Data] = [{"type": "symlink", "name": "m", "linkname": "k"}, {"type": "file", "name": "m/x"}]
+    for number in range(250):
+        entries.append({"type": "symlink", "name": f"s{number}", "linkname": "q"})
+        entries.append({"type": "file", "name": f"{deep}/f{number}", "fmt": "gnu"})
+    source = build([{"entries": entries}]).layout(tmp_path / "layout")
+    began = time.monotonic()
+    with started("pack", f"oci:{source}", "-o", str(tmp_path / "a.tgz")) as process:
+        finished(process).ok  # noqa: B018
+    assert time.monotonic() - began < 6
+
+
+def test_layers_that_need_care_do_not_start_everything_over_each(tmp_path: Path) -> None:
+    """Each layer gives a name twice: what was shown has to be taken back, but not once a layer."""
+    layers: list[Data] = [
+        {"entries": [{"type": "file", "name": f"x{n}", "data": "1"}, {"type": "file", "name": f"big{n}", "data": "b"},
+                     {"type": "file", "name": f"x{n}", "data": "2"}]} for n in range(12)
+    ]  # fmt: skip
+    source = build(layers).layout(tmp_path / "layout")
+    read: Counter[int] = Counter()
+    with ocirootfs.open(f"oci:{source}") as image:
+        ocirootfs.pack(
+            image,
+            str(tmp_path / "a.tar"),
+            layout=ocirootfs.Layout("rootfs"),
+            compress="none",
+            progress=lambda layer, _: read.update([layer.number]),
+        )
+    assert max(read.values()) <= 9, read  # once, then twice in each of four goes
+    with tarfile.open(tmp_path / "a.tar") as found:
+        contents = {name: found.extractfile(name).read() for name in found.getnames() if name.startswith("x")}  # type: ignore[union-attr]
+    assert contents == {f"x{n}": b"2" for n in range(12)}
+
+
+def test_a_hidden_sparse_file_takes_no_more_room_than_it_has_data(tmp_path: Path) -> None:
+    """Two kilobytes that stand for three gigabytes, which the layer above replaces; nobody asks for them."""
+    lower = tar([(sparse("f", 3 << 30), b"data"), (sparse("linked", 1 << 20), b"more")])
+    lower_link = {"type": "hardlink", "name": "kept", "linkname": "linked"}
+    upper: list[Data] = [{"type": "file", "name": "f", "data": "new"}, {"type": "file", "name": "linked", "data": "n"}]
+    stack: list[Data] = [{"bytes_b64": base64.b64encode(lower).decode()}, {"entries": [*upper]}]
+    linked = [stack[0], {"entries": [lower_link]}, {"entries": upper}]
+    for number, layers in enumerate((stack, linked)):
+        source = build(layers).layout(tmp_path / f"layout{number}")
+        target = tmp_path / f"{number}.tar"
+        words = ["pack", f"oci:{source}", "-o", str(target), "--layout", "rootfs", "--max-expanded", "4MiB"]
+        with started(*words, "--tmpdir", str(tmp_path / "none")) as process:  # no file can be made there
+            finished(process).ok  # noqa: B018
+        with tarfile.open(target) as found:
+            content = {name: found.extractfile(name).read() for name in found.getnames() if name}  # type: ignore[union-attr]
+    assert content == {"f": b"new", "linked": b"n", "kept": b"more" + bytes((1 << 20) - 4)}
+
+
+def sparse(name: str, size: int) -> tarfile.TarInfo:
+    """A sparse file whose data comes first and is followed by nothing."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info
+
+
+def tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    """Sparse entries in GNU's old form, which tarfile reads and does not write."""
+    pieces = []
+    for info, data in members:
+        size, info.type, info.size = info.size, b"S", len(data)
+        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        block[386:410] = b"%011o\0%011o\0" % (0, len(data))
+        block[483:495] = b"%011o\0" % size
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        pieces.append(bytes(block) + data + bytes(-len(data) % 512))
+    return b"".join(pieces) + bytes(1024)

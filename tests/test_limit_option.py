@@ -305,7 +305,7 @@ ROWS = [
     Row("manifests", many_manifests, USUAL.manifests, "more than 1000 entries"),
     Row("entries", many_entries, 20, "and 20 are the most of an image"),
     Row("entries", implied, 20, "more than 20 directories that it does not list"),
-    Row("attributes", attributes, 500, "extended attributes of more than 500 bytes"),
+    Row("attributes", attributes, 500, "extended attributes and long names of more than 500 bytes"),
     Row("attributes", attributes, USUAL.attributes, "than 67108864 bytes", ("oci",), over=USUAL.attributes + 10),
     Row("path", long_name, 300, "a name of more than 300 bytes"),
     Row("path", long_name, USUAL.path, "a name of more than 65536 bytes"),

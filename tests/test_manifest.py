@@ -160,6 +160,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "data too short": (manifest(layers=[{**LAYER, "data": ""}]), "ended after 0 of 3"),
     "annotation a number": (manifest(annotations={"a": 1}), "annotations.a: expected a string"),
     "platform a string": (index({**entry("linux/amd64"), "platform": "linux"}), "platform: expected an object"),
+    "another's layers": (manifest(Layers=[descriptor(b"evil")]), "'Layers' is read as 'layers' by other programs"),
+    "another's config": (manifest(CONFIG=descriptor(b"{}", OCI_CONFIG)), "'CONFIG' is read as 'config'"),
+    "another's digest": (manifest(layers=[{**LAYER, "Digest": str(Digest.of(b"x"))}]), "'Digest' is read as 'digest'"),
+    "another's platform": (index({**entry("linux/amd64"), "platform": {"OS": "linux"}}), "'OS' is read as 'os'"),
     "too many entries": (index(*[entry("linux/amd64")] * 1001), "more than 1000"),
 }
 
@@ -256,6 +260,9 @@ def test_a_config_of_nulls() -> None:
         ({"rootfs": {"type": "layers", "diff_ids": ["x"]}}, r"rootfs.diff_ids\[0\]: 'x' is not a digest"),
         ({"rootfs": {"type": "layers"}, "config": []}, "config: expected an object"),
         ({"rootfs": {"type": "layers"}, "config": {"Env": [1]}}, r"Env\[0\]: expected a string"),
+        ({"rootfs": {"type": "layers"}, "config": {"User": "1", "user": "0"}}, "'user' is read as 'User' by other"),
+        ({"rootfs": {"type": "layers"}, "config": {"env": ["A=b"]}}, "'env' is read as 'Env' by other"),
+        ({"rootfs": {"type": "layers"}, "RootFS": {"type": "layers"}}, "'RootFS' is read as 'rootfs' by other"),
         ([], "expected an object, got an array"),
     ],
 )

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirootfs.errors import InputError
+from ocirootfs.errors import InputError, printable
 from ocirootfs.limits import USUAL
-from ocirootfs.strictjson import as_list, as_object, as_string_map, as_strings, load
+from ocirootfs.strictjson import Json, as_list, as_object, as_string_map, as_strings, load
 
 REFUSED = {
     "empty": (b"", "Expecting value"),
@@ -89,3 +89,13 @@ def test_any_bytes_are_json_or_an_input_error(raw: bytes) -> None:
     except InputError:
         return
     assert load(json.dumps(value).encode(), "x") == value
+
+
+@pytest.mark.parametrize("key", ["Layers", "LAYERS", "layer\u017f"])
+def test_a_key_that_others_read_as_another(key: str) -> None:
+    """Go's decoder does not mind the case, so that the last of the two is what docker reads (cf. CVE-2021-41190)."""
+    value: Json = {"layers": [], key: []}
+    with pytest.raises(InputError, match=rf"^x: '{printable(key)}' is read as 'layers' by other programs"):
+        as_object(value, "x", ("layers", "config"))
+    assert as_object(value, "x") is value
+    assert as_object({"layer": 1, "layers": 2}, "x", ("layers",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from decimal import Decimal
@@ -268,6 +269,22 @@ def test_gnu_tar_reads_a_size_above_eight_gigabytes(real: Callable[[str], Path])
         [real("tar"), "-tvf", "-"], input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
     )
     assert b" 8589934592 " in done.stdout
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("where", ["path", "link"])
+def test_bsdtar_takes_long_names_of_any_bytes(where: str, tmp_path: Path, real: Callable[[str], Path]) -> None:
+    """It takes a PAX name for UTF-8, and fails where that is none, unless `hdrcharset` says so (pax, "hdrcharset")."""
+    long = b"caf\xe9-" + b"n" * 120
+    path, kind, link = (long, Kind.FILE, b"") if where == "path" else (b"a", Kind.SYMLINK, long)
+    header = writer.pax_header(Entry(path, kind, 0o644, 0, 0, 1_500_000_000, 0, link))
+    (tmp_path / "a.tar").write_bytes(header + writer.END)
+    subprocess.run([real("bsdtar"), "-xf", "a.tar"], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    (found,) = (each for each in tmp_path.iterdir() if each.name != "a.tar")
+    assert os.fsencode(found.name) == path
+    assert where == "path" or os.fsencode(found.readlink()) == long
+    utf8 = writer.pax_header(Entry("é".encode() * 60, Kind.FILE, 0o644, 0, 0, 1_500_000_000, 0))
+    assert (b"hdrcharset" in header, b"hdrcharset" in utf8) == (True, False)
 
 
 def test_a_whole_archive() -> None:

@@ -41,7 +41,7 @@ def find(members: Members, name: str | None, platform: Platform | None) -> Image
     what, limits = f"{members.what}: manifest.json", members.limits
     listed = strictjson.as_list(strictjson.load(raw, what, limits.json_depth), what)
     require_few(listed, "manifests", what, limits)
-    images = [strictjson.as_object(each, what) for each in listed]
+    images = [strictjson.as_object(each, what, ("Config", "Layers", "RepoTags")) for each in listed]
     found = _named(images, name, members.what)
     config = _config(members, strictjson.as_string(found.get("Config"), f"{what}: Config"))
     _require(platform, config, members.what)

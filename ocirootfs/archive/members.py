@@ -8,6 +8,7 @@ works; in the order that `archive.writer` writes nothing is kept but a few small
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -72,6 +73,13 @@ def _once(what: str, name: str, seen: set[str]) -> None:
         seen.add(name)
 
 
+_ABSENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG])
+
+
+def _refused(what: str, name: str, error: OSError) -> LocalError:
+    return LocalError(f"{what}: cannot read '{printable(name)}': {error.strerror}")
+
+
 class DirectoryMembers:
     """The files below a directory. A layout may come from anybody: what leads out of it or is a symlink is not read."""
 
@@ -94,8 +102,10 @@ class DirectoryMembers:
             if any(os.path.islink(directory) for directory in above):
                 return None
             found = os.lstat(path)
-        except OSError:  # not there, a loop of links, a name too long
-            return None
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise _refused(self.what, name, error) from error
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def open(self, name: str) -> Iterator[bytes]:
@@ -105,7 +115,7 @@ class DirectoryMembers:
         try:
             descriptor = os.open(os.path.join(self._root, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise LocalError(f"{self.what}: cannot read '{printable(name)}': {error.strerror}") from error
+            raise _refused(self.what, name, error) from error
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk

@@ -483,4 +483,4 @@ def _sparse(window: _Window, block: bytes, entry: Entry, records: dict[bytes, by
     else:
         found, taken = sparse.from_pax(records, entry.size, window.whole_block, most)
     window.started, window.left = None, entry.size - taken
-    return entry._replace(size=found.size), found.expand(window.pieces())
+    return entry._replace(size=found.size), sparse.Expanded(found, window.pieces())

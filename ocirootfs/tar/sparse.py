@@ -47,6 +47,19 @@ class Sparse(NamedTuple):
         yield from _zeros(self.size - position)
 
 
+class Expanded:
+    """The content of a sparse entry: all of it when it is iterated over, and in `stored` what the layer has of it."""
+
+    __slots__ = ("sparse", "stored")
+
+    def __init__(self, sparse: Sparse, stored: Iterator[Piece]) -> None:
+        self.sparse = sparse
+        self.stored = stored
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self.sparse.expand(self.stored)
+
+
 def _zeros(count: int) -> Iterator[Piece]:
     for _ in range(count // len(_HOLE)):
         yield _HOLE

@@ -59,9 +59,19 @@ def pax_header(entry: Entry) -> bytes:
         return gnu_header(entry)
     # GNU's L and K do not mix with PAX: tools disagree about which name wins.
     name = entry.path + b"/" if entry.kind is Kind.DIRECTORY else entry.path
-    long_fields = [(b"path", name), (b"linkpath", entry.link)]
-    records = b"".join(pax.record(key, value) for key, value in long_fields if len(value) > 100) + records
+    long_fields = [(key, value) for key, value in ((b"path", name), (b"linkpath", entry.link)) if len(value) > 100]
+    if not all(_is_utf8(value) for _, value in long_fields):  # bsdtar fails at one unless it is told
+        long_fields.insert(0, (b"hdrcharset", b"BINARY"))
+    records = b"".join(pax.record(key, value) for key, value in long_fields) + records
     return _extension(b"x", b"PaxHeaders/" + name[-80:].lstrip(b"/"), records) + _block(entry, name, entry.link)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def file_padding(size: int) -> bytes:

@@ -300,9 +300,9 @@ class _Stack:
         self._awaited = still
 
     def _bind(self, waiting: Inode, inode: Inode) -> Visible:
-        """Make two inodes one: `waiting`, which is known by its names only, and the one that has been found."""
+        """Give the names of `waiting`, which is known by them only, to the inode that has been found."""
         extra = waiting.extended()
-        names, extra.waiting, extra.bound = extra.waiting or [], None, inode
+        names, extra.waiting = extra.waiting or [], None
         for name in names:
             yield from self._name(inode, name)
 
